@@ -1,0 +1,32 @@
+"""What all tests share: the hypothesis profile, and no leftovers of the environment."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.brokers import KINDS, Broker, start_broker
+
+# Derandomised: CI and a desk see the same cases. HYPOTHESIS_PROFILE=explore searches new ones.
+settings.register_profile(
+    "fixed", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.register_profile("explore", deadline=None, max_examples=2000)
+settings.load_profile("fixed")
+
+
+@pytest.fixture(params=KINDS)
+def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker]:
+    """A real broker, each kind in turn."""
+    running = start_broker(request.param, tmp_path / "broker")
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def embedded_broker(tmp_path: Path) -> Iterator[Broker]:
+    """The embedded broker alone, where the kind does not matter."""
+    running = start_broker("iotcore", tmp_path / "broker")
+    yield running
+    running.stop()

@@ -1,0 +1,225 @@
+"""The patch format: golden vectors, damage, limits, transforms with and without numpy."""
+
+import contextlib
+import io
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import modelpatch
+from modelpatch import PatchError, PatchFormatError, PatchKind, PatchLimitError, UnsupportedPatchError, varint
+from modelpatch.header import PatchHeader
+from modelpatch.transforms import Transform, undo
+from tests.vectors.make_patches import LANES, lane_patch, valid_pairs
+
+VECTORS = Path(__file__).parents[1] / "vectors" / "patches"
+VALID = sorted(p.stem for p in (VECTORS / "valid").glob("*.patch"))
+INVALID = sorted(p.stem for p in (VECTORS / "invalid").glob("*.patch"))
+
+
+def valid(name: str) -> tuple[bytes, bytes, bytes]:
+    base, target, patch = ((VECTORS / "valid" / f"{name}.{s}").read_bytes() for s in ("base", "target", "patch"))
+    return base, target, patch
+
+
+def apply(base: bytes, patch: bytes, **limits: int) -> bytes:
+    out = io.BytesIO()
+    modelpatch.apply_stream(io.BytesIO(base), io.BytesIO(patch), out, **limits)
+    return out.getvalue()
+
+
+def test_vectors_are_there() -> None:
+    assert len(VALID) >= 30
+    assert len(INVALID) >= 15
+
+
+@pytest.mark.parametrize("name", VALID)
+def test_golden_patch_gives_its_target(name: str) -> None:
+    base, target, patch = valid(name)
+    assert apply(base, patch) == target
+
+
+@pytest.mark.parametrize("name", INVALID)
+def test_invalid_patch_is_refused(name: str) -> None:
+    base = valid("insert")[0]
+    with pytest.raises(PatchError):
+        apply(base, (VECTORS / "invalid" / f"{name}.patch").read_bytes(), max_target_bytes=1 << 20)
+
+
+def test_newer_versions_and_features_have_an_error_of_their_own() -> None:
+    for name in ("newer_version", "unknown_kind", "unknown_flag", "unknown_feature", "unknown_frame"):
+        with pytest.raises(UnsupportedPatchError):
+            apply(valid("insert")[0], (VECTORS / "invalid" / f"{name}.patch").read_bytes())
+
+
+@pytest.mark.parametrize(("name", "number", "width", "grid"), LANES)
+def test_every_transform_round_trips_over_any_bits(name: str, number: int, width: int, grid: int) -> None:
+    base, target, patch = lane_patch(number, width, grid)
+    ops = [op for frame in modelpatch.inspect_patch(patch).frames for op in frame.ops]
+    assert {(op.transform, op.width) for op in ops} == {(name, width)}
+    assert apply(base, patch) == target
+
+
+@pytest.mark.parametrize("name", ["insert", "text", "float32", "grid", "whole", "lane_order_sorted_2"])
+def test_a_truncated_patch_never_applies(name: str) -> None:
+    base, _, patch = valid(name)
+    for cut in range(len(patch)):
+        with pytest.raises(PatchError):
+            apply(base, patch[:cut])
+
+
+@pytest.mark.parametrize("name", ["insert", "remove", "text", "grid", "whole", "equal"])
+def test_a_flipped_bit_gives_an_error_or_the_exact_target(name: str) -> None:
+    base, target, patch = valid(name)
+    refused = 0
+    for at in range(len(patch)):
+        for bit in (1, 0x10, 0x80):
+            damaged = patch[:at] + bytes((patch[at] ^ bit,)) + patch[at + 1 :]
+            try:
+                assert apply(base, damaged, max_target_bytes=1 << 24) == target
+            except PatchError:
+                refused += 1
+    assert refused > 2 * len(patch)
+
+
+@settings(max_examples=1500)
+@given(st.sampled_from(VALID), st.integers(0, 2**32))
+def test_a_mutated_patch_never_succeeds_wrongly(name: str, seed: int) -> None:
+    base, target, patch = valid(name)
+    rng, damaged = random.Random(seed), bytearray(patch)
+    for _ in range(rng.randint(1, 6)):
+        at = rng.randrange(len(damaged) + 1)
+        damaged[at : at + rng.randint(0, 4)] = rng.randbytes(rng.randint(0, 4))
+    with contextlib.suppress(PatchError):
+        assert apply(base, bytes(damaged), max_target_bytes=1 << 24) == target
+    with contextlib.suppress(PatchError):
+        modelpatch.inspect_patch(bytes(damaged))
+
+
+@pytest.mark.parametrize("name", [n for n in VALID if modelpatch.read_header(valid(n)[2]).kind is PatchKind.FILE])
+def test_another_base_is_refused_before_anything_is_written(name: str) -> None:
+    base, _, patch = valid(name)
+    out = io.BytesIO()
+    for other in (base[:-1], base + b"x", bytes((base[0] ^ 1,)) + base[1:]):
+        with pytest.raises(modelpatch.BaseMismatchError):
+            modelpatch.apply_stream(io.BytesIO(other), io.BytesIO(patch), out)
+    assert out.getvalue() == b""
+
+
+def test_bytes_after_the_patch_are_refused() -> None:
+    base, _, patch = valid("insert")
+    with pytest.raises(PatchFormatError, match="follow"):
+        apply(base, patch + b"\0")
+
+
+def test_limits_of_the_caller_are_kept() -> None:
+    base, target, patch = valid("float32")
+    with pytest.raises(PatchLimitError, match="target"):
+        apply(base, patch, max_target_bytes=len(target) - 1)
+    with pytest.raises(PatchLimitError, match="memory"):
+        apply(base, patch, max_memory_bytes=1 << 20)
+    assert apply(base, patch, max_target_bytes=len(target)) == target
+
+
+def test_a_frame_that_needs_more_than_the_header_declares_is_refused() -> None:
+    base, _, patch = valid("float32")
+    header = modelpatch.read_header(patch)
+    lying = PatchHeader(
+        **{f: getattr(header, f) for f in PatchHeader.__slots__ if f != "memory_bytes"}, memory_bytes=2048
+    )
+    with pytest.raises(PatchFormatError, match="memory"):
+        apply(base, lying.encode() + patch[len(header.encode()) :])
+
+
+def test_header_extensions_are_stepped_over() -> None:
+    base, target, patch = valid("insert")
+    header = modelpatch.read_header(patch)
+    at = len(header.encode()) - len(varint.encode(header.body_length)) - 1
+    assert patch[at] == 0
+    extended = patch[:at] + varint.encode(5) + b"\x01\x03abc" + patch[at + 1 :]
+    assert apply(base, extended) == target
+
+
+def test_read_header_tells_what_the_patch_is_for() -> None:
+    _base, target, patch = valid("whole")
+    header = modelpatch.read_header(patch)
+    assert (header.kind, header.base_length, header.target_length) == (PatchKind.WHOLE, 0, len(target))
+    out = io.BytesIO()
+    applied = modelpatch.apply_stream(None, io.BytesIO(patch), out)
+    assert (applied.target_length, applied.patch_bytes) == (len(target), len(patch))
+
+
+@given(st.integers(0, 2**63 - 1))
+def test_varints_round_trip(value: int) -> None:
+    coded = varint.encode(value)
+    assert varint.decode(coded, 0) == (value, len(coded))
+    assert len(coded) == max(1, -(-value.bit_length() // 7))
+
+
+@given(st.integers(-(2**60), 2**60))
+def test_zigzag_round_trips(value: int) -> None:
+    assert varint.unzigzag(varint.zigzag(value)) == value
+
+
+@given(st.sampled_from([t for t in Transform if t.value < 5]), st.sampled_from([1, 2, 4, 8]), st.integers(0, 2**32))
+def test_lane_arithmetic_agrees_with_numpy(transform: Transform, width: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(1, 9000))
+    new, old = (rng.integers(0, 256, count * width, dtype=np.uint8).view(f"<u{width}") for _ in range(2))
+    from modelpatch.forward import Source, code, planes
+    from modelpatch.frames import Lane
+
+    coded = code(Source(new, old, True), Lane(transform, width))
+    assert coded is not None
+    assert undo(transform, width, 0, planes(coded), old.tobytes()) == new.tobytes()
+
+
+_WITHOUT_NUMPY = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("numpy", "zstandard"):
+            raise ImportError("blocked: " + name)
+sys.meta_path.insert(0, Block())
+import modelpatch
+from modelpatch import accelerator
+accelerator.WORTH_BYTES = 0
+from pathlib import Path
+for patch in sorted(Path(sys.argv[1]).glob("*.patch")):
+    out = Path(sys.argv[2]) / patch.stem
+    modelpatch.apply_file(patch.with_suffix(".base"), patch, out)
+    assert out.read_bytes() == patch.with_suffix(".target").read_bytes(), patch
+assert "numpy" not in sys.modules
+print("same")
+"""
+
+
+def test_apply_without_numpy_gives_the_same_bytes(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _WITHOUT_NUMPY, str(VECTORS / "valid"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("same\n", "")
+
+
+def test_importing_the_package_imports_nothing_foreign() -> None:
+    check = "import sys, modelpatch; print(sorted({m.split('.')[0] for m in sys.modules} & {'numpy', 'tensorflow'}))"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_vectors_can_be_made_again() -> None:
+    for name, (base, target, features) in valid_pairs().items():
+        assert valid(name)[:2] == (base, target)
+        assert modelpatch.read_header(valid(name)[2]).features & ~features == 0
+
+
+def test_the_worked_example_of_the_specification_is_right() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "patch-format.md").read_text()
+    patch = bytes.fromhex(text.split("```hex\n")[1].split("```")[0])
+    base = bytes(range(100)) + b"old tail"
+    assert apply(base, patch) == base[:50] + b"new" + base[50:]
