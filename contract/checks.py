@@ -1,0 +1,98 @@
+"""Owns the checks of JSON that came over a wire or from a bundle: types, ranges, safe names. Refuses to interpret.
+
+Unknown fields pass (an older program must read what a newer one wrote); known fields of a wrong type do not.
+"""
+
+import json
+import re
+from typing import Any
+
+from contract.errors import InputError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def parse_object(data: bytes, what: str) -> dict[str, Any]:
+    """Read ``data`` as one JSON object.
+
+    Raises:
+        InputError: no UTF-8, no JSON, nested too deep, or no object; ``what`` names it.
+    """
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{what}: not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{what}: not a JSON object")
+    return value
+
+
+class Fields:
+    """A JSON object whose members are taken out with a check each; ``where`` names it in errors."""
+
+    def __init__(self, value: Any, where: str) -> None:
+        if not isinstance(value, dict):
+            raise InputError(f"{where}: must be an object")
+        self.value: dict[str, Any] = value
+        self.where = where
+
+    def _get(self, key: str, kinds: type | tuple[type, ...], expected: str) -> Any:
+        value = self.value.get(key)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
+            raise InputError(f"{self.where}: {key} must be {expected}")
+        return value
+
+    def text(self, key: str, longest: int = 200) -> str:
+        """Give the string ``key`` of at most ``longest`` characters."""
+        value: str = self._get(key, str, "a string")
+        if len(value) > longest:
+            raise InputError(f"{self.where}: {key} is longer than {longest} characters")
+        return value
+
+    def name(self, key: str) -> str:
+        """Give ``key`` as a name that is safe as a file, topic and URL part."""
+        return safe_name(self.text(key), f"{self.where}: {key}")
+
+    def sha256(self, key: str) -> str:
+        """Give ``key`` as a SHA-256 in lower-case hexadecimal."""
+        value = self.text(key)
+        if not _SHA256.fullmatch(value):
+            raise InputError(f"{self.where}: {key} must be a SHA-256 in hexadecimal")
+        return value
+
+    def integer(self, key: str, least: int = 0, most: int = 2**53) -> int:
+        """Give the whole number ``key`` from ``least`` to ``most``."""
+        value: int = self._get(key, int, "a whole number")
+        if not least <= value <= most:
+            raise InputError(f"{self.where}: {key} must be from {least} to {most}")
+        return value
+
+    def number(self, key: str, least: float = -1e30, most: float = 1e30) -> float:
+        """Give the finite number ``key`` from ``least`` to ``most``."""
+        value = float(self._get(key, (int, float), "a number"))
+        if not least <= value <= most:
+            raise InputError(f"{self.where}: {key} must be from {least:g} to {most:g}")
+        return value
+
+    def boolean(self, key: str) -> bool:
+        """Give ``key``, true or false."""
+        return bool(self._get(key, bool, "true or false"))
+
+    def items(self, key: str, most: int = 1000) -> list[Any]:
+        """Give the list ``key`` of at most ``most`` items."""
+        value: list[Any] = self._get(key, list, "a list")
+        if len(value) > most:
+            raise InputError(f"{self.where}: {key} has more than {most} items")
+        return value
+
+    def object(self, key: str) -> "Fields":
+        """Give the object ``key``."""
+        return Fields(self.value.get(key), f"{self.where}: {key}")
+
+
+def safe_name(value: str, where: str) -> str:
+    """Give ``value`` if it is safe as one part of a path, topic or URL; InputError otherwise."""
+    if not _NAME.fullmatch(value):
+        raise InputError(f"{where}: {value!r} is not a plain name (letters, digits, '.', '_', '-'; at most 64)")
+    return value

@@ -1,0 +1,75 @@
+"""Owns the error tree of the programs and what a command line makes of it; refuses any other policy.
+
+    KinwatchError            one clear line for a person; exit code 1
+    ├── InputError           what a person gave is wrong (file, video, picture, bundle)
+    │   └── ConfigError      a configuration file is wrong; exit code 78 (sysexits EX_CONFIG)
+    ├── PeerError            the other side failed: no broker, no relay, HTTP error, timeout
+    │   └── TrustError       the other side answered, and what it said did not verify
+    ├── StorageError         the disk: full, read-only, vanished
+    └── ReleaseError         a release does not run on this device (contract, self-test, trial)
+
+Foreign exceptions are translated where they enter, with ``from``; ``modelpatch.PatchError`` keeps its own tree.
+"""
+
+import errno
+import sys
+from collections.abc import Callable
+
+from modelpatch.errors import PatchError
+
+EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_CONFIG = 0, 1, 2, 78
+
+
+class KinwatchError(Exception):
+    """A failure that a person can act on; its text is one line and names the thing that failed."""
+
+
+class InputError(KinwatchError):
+    """What a person gave is wrong."""
+
+
+class ConfigError(InputError):
+    """A configuration file cannot be used."""
+
+
+class PeerError(KinwatchError):
+    """A broker, relay or site did not answer, or answered with an error."""
+
+
+class TrustError(PeerError):
+    """Bytes from a peer did not verify against signed metadata."""
+
+
+class StorageError(KinwatchError):
+    """The disk refused: full, read-only, or a file vanished."""
+
+
+class ReleaseError(KinwatchError):
+    """A release does not run on this device."""
+
+
+def describe_os_error(error: OSError) -> str:
+    """Say in one line what the operating system refused, naming the file where it is known."""
+    reason = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
+    return f"{error.filename}: {reason}" if error.filename else reason
+
+
+def run_command(name: str, command: Callable[[], int | None]) -> int:
+    """Run ``command`` and turn our errors into one line on stderr and an exit code.
+
+    Returns:
+        What ``command`` returned (``None`` counts as 0), 78 for ConfigError, 1 for any other error of ours and
+        for errors of the operating system, 130 when a person pressed Ctrl-C.
+    """
+    try:
+        return command() or EXIT_DONE
+    except ConfigError as error:
+        line, code = str(error), EXIT_CONFIG
+    except (KinwatchError, PatchError) as error:
+        line, code = str(error), EXIT_FAILED
+    except OSError as error:
+        line, code = describe_os_error(error), EXIT_FAILED
+    except KeyboardInterrupt:
+        line, code = "interrupted", 130
+    print(f"{name}: {line}", file=sys.stderr)
+    return code

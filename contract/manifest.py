@@ -1,0 +1,256 @@
+"""Owns release.json, the manifest of a bundle: its schema, its parser, and the check of a bundle against it.
+
+Refuses to run a model, and refuses to trust: who signed a manifest is for ``contract.trust``.
+"""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from contract.checks import Fields, parse_object
+from contract.errors import InputError, describe_os_error
+from contract.files import json_bytes, read_capped, sha256_file
+
+SCHEMA = 1
+NAME = "release.json"
+MOST_BYTES = 1 << 20
+UNKNOWN = "unknown"  # the label of a stranger; never one of `labels`
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Shape (with the batch of 1), dtype (numpy name) and affine quantisation (scale 0: none) of a model's end."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float = 0.0
+    zero_point: int = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One model file of the chain; the output of a stage is the input of the next."""
+
+    file: str
+    sha256: str
+    size: int
+    input: TensorSpec
+    output: TensorSpec
+    edge_tpu: bool = False
+    operators: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a crop becomes the first stage's input; applied by ``contract.preprocess`` and nothing else.
+
+    ``size`` is (height, width) in pixels; ``context`` is the share of the box added on each side; a value of the
+    image (0..255) becomes ``value * scale + offset``.
+    """
+
+    size: tuple[int, int]
+    context: float = 0.1
+    resize: str = "stretch"
+    color: str = "rgb"
+    scale: float = 1.0
+    offset: float = 0.0
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """When a track has a name: mean probability of the winner at least ``accept``, from ``least_crops`` crops."""
+
+    accept: float = 0.5
+    least_crops: int = 3
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """Inputs shipped with a bundle (array ``inputs``: uint8, n x height x width x 3, RGB) and what must come out.
+
+    ``expected`` holds n rows of probabilities; every value must be within ``tolerance``.
+    """
+
+    file: str
+    sha256: str
+    size: int
+    expected: tuple[tuple[float, ...], ...]
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """Digest (SHA-256, hexadecimal) and length in bytes of one file."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle is: read from release.json."""
+
+    model: str
+    version: int
+    created: str
+    labels: tuple[str, ...]
+    stages: tuple[Stage, ...]
+    preprocess: Preprocess
+    thresholds: Thresholds
+    selftest: SelfTest
+    metrics: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def files(self) -> dict[str, FileEntry]:
+        """Give every file of the bundle but release.json itself."""
+        parts: tuple[Stage | SelfTest, ...] = (*self.stages, self.selftest)
+        return {part.file: FileEntry(part.sha256, part.size) for part in parts}
+
+    def to_bytes(self) -> bytes:
+        """Give release.json; the same manifest gives the same bytes."""
+        return json_bytes({"schema": SCHEMA, **asdict(self)})
+
+
+def parse_manifest(data: bytes, where: str = NAME) -> Manifest:
+    """Read release.json.
+
+    Raises:
+        InputError: a field is missing or wrong; the text says which, and where.
+    """
+    top = Fields(parse_object(data, where), where)
+    schema = top.integer("schema", 1)
+    if schema != SCHEMA:
+        raise InputError(f"{where}: schema {schema}, this program knows {SCHEMA}")
+    manifest = Manifest(
+        model=top.name("model"),
+        version=top.integer("version", 1),
+        created=top.text("created"),
+        labels=_labels(top),
+        stages=tuple(_stage(Fields(item, f"{where}: stages[{i}]")) for i, item in enumerate(top.items("stages", 8))),
+        preprocess=_preprocess(top.object("preprocess")),
+        thresholds=_thresholds(top.object("thresholds")),
+        selftest=_selftest(top.object("selftest")),
+        metrics=top.object("metrics").value,
+        provenance=top.object("provenance").value,
+    )
+    _check_consistency(manifest, where)
+    return manifest
+
+
+def load_bundle(folder: Path, *, verify: bool = True) -> Manifest:
+    """Read the manifest of the bundle in ``folder``; with ``verify``, check every file's length and digest.
+
+    Raises:
+        InputError: no bundle, a missing file, or a file that is not the manifest's.
+    """
+    path = folder / NAME
+    try:
+        data = read_capped(path, MOST_BYTES)
+    except OSError as error:
+        raise InputError(f"{folder} is no bundle: {describe_os_error(error)}") from error
+    manifest = parse_manifest(data, str(path))
+    for name, entry in manifest.files().items() if verify else ():
+        check_file(folder / name, entry)
+    return manifest
+
+
+def check_file(path: Path, entry: FileEntry) -> None:
+    """Check that ``path`` has the length and digest of ``entry``; InputError names it when it has not."""
+    try:
+        size = path.stat().st_size
+        digest = sha256_file(path) if size == entry.size else ""
+    except OSError as error:
+        raise InputError(f"missing file of the bundle: {describe_os_error(error)}") from error
+    if size != entry.size:
+        raise InputError(f"{path}: {size} bytes, the manifest says {entry.size}")
+    if digest != entry.sha256:
+        raise InputError(f"{path}: its SHA-256 is not the manifest's")
+
+
+def _labels(top: Fields) -> tuple[str, ...]:
+    labels = tuple(top.items("labels"))
+    if not labels or not all(isinstance(label, str) and 0 < len(label) <= 64 for label in labels):
+        raise InputError(f"{top.where}: labels must be strings of 1 to 64 characters, at least one")
+    if len(set(labels)) != len(labels) or UNKNOWN in labels:
+        raise InputError(f"{top.where}: labels must differ, and none may be {UNKNOWN!r}")
+    return labels
+
+
+def _tensor(fields: Fields) -> TensorSpec:
+    shape = fields.items("shape", 6)
+    if not shape or not all(type(size) is int and 0 < size <= 1 << 16 for size in shape):
+        raise InputError(f"{fields.where}: shape must be whole numbers from 1 to 65536")
+    dtype = fields.text("dtype")
+    if dtype not in ("float32", "int8", "uint8"):
+        raise InputError(f"{fields.where}: dtype {dtype!r} is not float32, int8 or uint8")
+    return TensorSpec(tuple(shape), dtype, fields.number("scale", 0), fields.integer("zero_point", -128, 255))
+
+
+def _stage(fields: Fields) -> Stage:
+    operators = fields.items("operators")
+    if not all(isinstance(name, str) for name in operators):
+        raise InputError(f"{fields.where}: operators must be strings")
+    return Stage(
+        fields.name("file"),
+        fields.sha256("sha256"),
+        fields.integer("size", 1),
+        _tensor(fields.object("input")),
+        _tensor(fields.object("output")),
+        fields.boolean("edge_tpu"),
+        tuple(operators),
+    )
+
+
+def _preprocess(fields: Fields) -> Preprocess:
+    size = fields.items("size", 2)
+    if len(size) != 2 or not all(type(side) is int and 8 <= side <= 1024 for side in size):
+        raise InputError(f"{fields.where}: size must be [height, width] from 8 to 1024")
+    for key, known in (("resize", "stretch"), ("color", "rgb")):
+        if fields.text(key) != known:
+            raise InputError(f"{fields.where}: {key} {fields.value[key]!r} is not known here (only {known!r})")
+    return Preprocess(
+        (size[0], size[1]),
+        fields.number("context", 0, 1),
+        scale=fields.number("scale"),
+        offset=fields.number("offset"),
+    )
+
+
+def _thresholds(fields: Fields) -> Thresholds:
+    return Thresholds(fields.number("accept", 0, 1), fields.integer("least_crops", 1, 100))
+
+
+def _selftest(fields: Fields) -> SelfTest:
+    rows = []
+    for i, row in enumerate(fields.items("expected", 256)):
+        if not isinstance(row, list) or not all(isinstance(value, int | float) and 0 <= value <= 1 for value in row):
+            raise InputError(f"{fields.where}: expected[{i}] must be probabilities")
+        rows.append(tuple(float(value) for value in row))
+    return SelfTest(
+        fields.name("file"),
+        fields.sha256("sha256"),
+        fields.integer("size", 1),
+        tuple(rows),
+        fields.number("tolerance", 0, 1),
+    )
+
+
+def _check_consistency(manifest: Manifest, where: str) -> None:
+    if not manifest.stages:
+        raise InputError(f"{where}: stages must not be empty")
+    if len(manifest.files()) != len(manifest.stages) + 1 or NAME in manifest.files():
+        raise InputError(f"{where}: two files have the same name")
+    first, last = manifest.stages[0].input.shape, manifest.stages[-1].output.shape
+    if first != (1, *manifest.preprocess.size, 3):
+        raise InputError(f"{where}: the first stage takes {list(first)}, preprocess makes {manifest.preprocess.size}")
+    if last != (1, len(manifest.labels)):
+        raise InputError(f"{where}: the last stage gives {list(last)} for {len(manifest.labels)} labels")
+    if not manifest.selftest.expected:
+        raise InputError(f"{where}: selftest: expected must not be empty")
+    if any(len(row) != len(manifest.labels) for row in manifest.selftest.expected):
+        raise InputError(f"{where}: selftest: expected must have one value a label")
+    for before, after in zip(manifest.stages, manifest.stages[1:], strict=False):
+        if before.output.shape != after.input.shape:
+            raise InputError(
+                f"{where}: {before.file} gives {before.output.shape}, {after.file} takes {after.input.shape}"
+            )

@@ -1,0 +1,209 @@
+"""Owns what may be believed about releases: a python-tuf client for relay and device, with a floor under the clock.
+
+Refuses to download contents (files and patches): it gives their signed digests and lengths. A relay can only deny
+service; everything here is verified from the root that was installed with the program (TUF specification, section 5).
+"""
+
+import contextlib
+import datetime as dt
+import hashlib
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import urllib3
+from tuf.api.exceptions import DownloadError, DownloadHTTPError, ExpiredMetadataError, RepositoryError
+from tuf.ngclient.config import UpdaterConfig
+from tuf.ngclient.fetcher import FetcherInterface
+from tuf.ngclient.updater import Updater
+
+from contract.checks import Fields, parse_object
+from contract.errors import InputError, PeerError, TrustError
+from contract.events import log_event
+from contract.files import atomic_write, json_bytes, read_capped
+from contract.release import ReleaseTarget, channel_path, parse_release_target, release_path
+
+logger = logging.getLogger("contract.trust")
+MANIFEST_MOST_BYTES = 1 << 20
+WHOLE_LIMIT_S = 120.0  # for one document of a few KB: a peer that drips bytes must not hold an update for hours
+SIGNED_AT = "kinwatch_signed_at"  # a field of our timestamp metadata: seconds since 1970, signed
+
+
+@dataclass(frozen=True)
+class VerifiedRelease:
+    """A release whose target data and manifest bytes have verified."""
+
+    target: ReleaseTarget
+    manifest: bytes
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of release.json: the identity of the release."""
+        return hashlib.sha256(self.manifest).hexdigest()
+
+
+class TrustedSite:
+    """A publish site, or a relay in front of one, seen through verified metadata only.
+
+    ``folder`` keeps the verified metadata and the time floor between runs; ``root`` is the trusted root metadata
+    that came with the device. One user of a folder at a time. Blocking: call it from a thread of its own.
+    ``headers`` go with every request (a device says who it is, so that its relay can count).
+    """
+
+    def __init__(
+        self,
+        url: str,
+        root: Path,
+        folder: Path,
+        *,
+        timeout_s: float = 10.0,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._root = root
+        self.folder = folder
+        self._fetcher = HttpFetcher(timeout_s, headers)
+
+    def refresh(self) -> "SiteView":
+        """Fetch and verify the top-level metadata: root, timestamp, snapshot, targets.
+
+        Raises:
+            PeerError: no answer, or an HTTP error.
+            TrustError: the answer did not verify, or is expired.
+            OSError: the folder cannot be written, or the trusted root cannot be read.
+        """
+        (self.folder / "metadata").mkdir(parents=True, exist_ok=True)
+        with self._translated():
+            updater = Updater(
+                metadata_dir=str(self.folder / "metadata"),
+                metadata_base_url=f"{self.url}/metadata/",
+                target_dir=str(self.folder),
+                target_base_url=f"{self.url}/targets/",
+                fetcher=self._fetcher,
+                config=UpdaterConfig(targets_max_length=2_000_000),
+                bootstrap=self._root.read_bytes(),
+            )
+            trusted = updater._trusted_set
+            trusted.reference_time = max(trusted.reference_time, self.floor())
+            updater.refresh()
+            signed_at = trusted.timestamp.unrecognized_fields.get(SIGNED_AT, 0)
+            self._raise_floor(Fields({"s": signed_at}, SIGNED_AT).number("s", 0, 32_503_680_000))
+        return SiteView(self, updater)
+
+    @property
+    def bytes_received(self) -> int:
+        """Body bytes of metadata and manifests received since the start."""
+        return self._fetcher.bytes_received
+
+    def floor(self) -> dt.datetime:
+        """Give the newest signed time seen: "now" is never earlier, whatever the board's clock says."""
+        try:
+            seconds = Fields(parse_object(read_capped(self._floor_path, 1000), "floor"), "floor").number("seconds", 0)
+        except (OSError, InputError):
+            seconds = 0.0  # lost or damaged: the metadata that follows sets it again
+        return dt.datetime.fromtimestamp(seconds, dt.UTC)
+
+    @property
+    def _floor_path(self) -> Path:
+        return self.folder / "time_floor.json"
+
+    def _raise_floor(self, signed_s: float) -> None:
+        if signed_s > self.floor().timestamp():
+            atomic_write(self._floor_path, json_bytes({"v": 1, "seconds": signed_s}))
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn the errors of python-tuf and urllib3 into ours."""
+        try:
+            yield
+        except ExpiredMetadataError as error:
+            now, floor = dt.datetime.now(dt.UTC), self.floor()
+            log_event(logger, "trust.expired", logging.WARNING, url=self.url, clock=now, floor=floor)
+            clock = f"; this clock says {now:%Y-%m-%d %H:%M}, the newest signed time is {floor:%Y-%m-%d %H:%M} UTC"
+            raise TrustError(f"{self.url}: {error}{clock}") from error
+        except (RepositoryError, InputError) as error:
+            raise TrustError(f"{self.url}: not trusted: {error}") from error
+        except DownloadHTTPError as error:
+            raise PeerError(f"{self.url}: HTTP {error.status_code}") from error
+        except (DownloadError, urllib3.exceptions.HTTPError) as error:
+            raise PeerError(f"{self.url}: {_short(error.__cause__ or error)}") from error
+
+
+class SiteView:
+    """A site at one moment of verified metadata: what it says belongs together (TUF consistent snapshot)."""
+
+    def __init__(self, site: TrustedSite, updater: Updater) -> None:
+        self._site = site
+        self._updater = updater
+
+    def newest(self, model: str, channel: str) -> int | None:
+        """Give the version that ``channel`` of ``model`` has, or None when the model has no such channel.
+
+        Raises: as ``TrustedSite.refresh``.
+        """
+        with self._site._translated():
+            info = self._updater.get_targetinfo(channel_path(model, channel))
+            return None if info is None else _channel_version(info.custom, model, channel)
+
+    def release(self, model: str, version: int) -> VerifiedRelease:
+        """Give the release ``version`` of ``model``, its manifest (a few KB) downloaded and verified.
+
+        Raises: as ``TrustedSite.refresh``; TrustError also when the metadata knows no such release.
+        """
+        with self._site._translated():
+            path = release_path(model, version)
+            info = self._updater.get_targetinfo(path)
+            if info is None:
+                raise InputError(f"no signed release {version} of {model}")
+            if info.length > MANIFEST_MOST_BYTES:
+                raise InputError(f"{path} is signed with {info.length} bytes, over 1 MiB")
+            target = parse_release_target(info.custom, path)
+            if (target.model, target.version) != (model, version):
+                raise InputError(f"{path} is signed for {target.model} {target.version}")
+            saved = self._updater.download_target(info, filepath=str(self._site.folder / "release.json"))
+            return VerifiedRelease(target, Path(saved).read_bytes())
+
+
+class HttpFetcher(FetcherInterface):
+    """Fetches metadata and manifests; every wait has a limit, and every failure is a DownloadError.
+
+    The stock fetcher lets ``urllib3.exceptions.ProtocolError`` escape from the middle of a body.
+    """
+
+    def __init__(self, timeout_s: float, headers: Mapping[str, str] | None = None) -> None:
+        self._timeout = urllib3.Timeout(connect=timeout_s, read=timeout_s)
+        self._pool = urllib3.PoolManager(retries=False, headers=dict(headers or {}))
+        self.bytes_received = 0
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        response = self._pool.request("GET", url, preload_content=False, timeout=self._timeout, redirect=False)
+        if response.status != 200:
+            response.close()  # not release_conn: the unread body would be the next request's answer
+            raise DownloadHTTPError(f"{url}: HTTP {response.status}", response.status)
+        return self._chunks(url, response)
+
+    def _chunks(self, url: str, response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+        limit_s = time.monotonic() + WHOLE_LIMIT_S
+        try:
+            for chunk in response.stream(65_536):
+                self.bytes_received += len(chunk)
+                if time.monotonic() > limit_s:
+                    raise DownloadError(f"{url}: not complete after {WHOLE_LIMIT_S:.0f} s")
+                yield chunk
+        except urllib3.exceptions.HTTPError as error:
+            raise DownloadError(f"{url}: {_short(error)}") from error
+        finally:
+            response.close()  # a body read to its end has given its connection back already
+
+
+def _channel_version(custom: object, model: str, channel: str) -> int:
+    fields = Fields(custom, channel_path(model, channel))
+    fields.integer("v", 1, 1)
+    return fields.integer("version", 1)
+
+
+def _short(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else text[:197] + "..."
