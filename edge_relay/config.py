@@ -1,0 +1,119 @@
+"""Owns relay.toml: its keys, their defaults and limits; refuses to open anything that it names."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from contract.checks import safe_name
+from contract.errors import InputError
+
+TOP_ROLES = frozenset({"root", "targets", "snapshot", "timestamp"})  # a model's metadata is a role of its name
+MQTT_PORT, MQTTS_PORT = 1883, 8883  # IANA
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a broker is, and who we are to it."""
+
+    host: str
+    port: int
+    tls: bool = False
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class HttpSettings:
+    """Where devices reach the relay; port 0 lets the system choose one (tests)."""
+
+    listen: str = "0.0.0.0"
+    port: int = 8480
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"port {self.port} is not from 0 to 65535")
+
+
+@dataclass(frozen=True)
+class SiteSettings:
+    """The publish site, its trusted root metadata, and what of it is mirrored."""
+
+    url: str
+    root: Path
+    models: tuple[str, ...]
+    channels: tuple[str, ...] = ("stable",)
+    poll_s: float = 900.0
+
+    def __post_init__(self) -> None:
+        address = urlsplit(self.url)
+        if address.scheme not in ("http", "https") or not address.hostname:
+            raise ValueError(f"url {self.url!r} is not http://... or https://...")
+        _check_names("models", self.models)
+        if taken := TOP_ROLES.intersection(self.models):
+            raise ValueError(f"models: {min(taken)} is the name of a top-level role of TUF")
+        _check_names("channels", self.channels)
+        if not 0.05 <= self.poll_s <= 604_800:
+            raise ValueError("poll_s must be from 0.05 to 604800 (a week)")
+
+
+@dataclass(frozen=True)
+class MqttSettings:
+    """The broker that brings release notices and takes ours: mqtt://[user:password@]host[:port], or mqtts://."""
+
+    broker: str = "mqtt://localhost:1883"
+
+    def __post_init__(self) -> None:
+        self.endpoint()
+
+    def endpoint(self) -> Endpoint:
+        """Give the broker's address; ValueError when it is none."""
+        address = urlsplit(self.broker)
+        if address.scheme not in ("mqtt", "mqtts") or not address.hostname or address.path.strip("/"):
+            raise ValueError("broker is not mqtt://host:port or mqtts://host:port")
+        tls = address.scheme == "mqtts"
+        return Endpoint(
+            address.hostname,
+            address.port or (MQTTS_PORT if tls else MQTT_PORT),
+            tls,
+            unquote(address.username) if address.username else None,
+            unquote(address.password) if address.password else None,
+        )
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """How much disk the relay may use, and the largest whole file that it fetches before a device asks."""
+
+    bytes: int = 2_000_000_000
+    prefetch_bytes: int = 64_000_000
+
+    def __post_init__(self) -> None:
+        if self.bytes < 1_000_000:
+            raise ValueError("bytes must be at least 1000000: less holds no model")
+        if self.prefetch_bytes < 0:
+            raise ValueError("prefetch_bytes must not be negative")
+
+
+@dataclass(frozen=True)
+class RelayConfig:
+    """All of relay.toml."""
+
+    name: str
+    data: Path
+    site: SiteSettings
+    http: HttpSettings = field(default_factory=HttpSettings)
+    mqtt: MqttSettings = field(default_factory=MqttSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
+
+    def __post_init__(self) -> None:
+        _check_names("name", (self.name,))
+
+
+def _check_names(key: str, names: tuple[str, ...]) -> None:
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"{key} must name at least one, and none twice")
+    try:
+        for name in names:
+            safe_name(name, key)
+    except InputError as error:
+        raise ValueError(str(error)) from error
