@@ -12,7 +12,7 @@ import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
-from contract.errors import ConfigError
+from contract.errors import ConfigError, InputError
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ def load_config(path: Path, kind: type[T]) -> T:
 
     Raises:
         ConfigError: no such file, no TOML, an unknown or missing key, a value of the wrong type or out of range
-            (a ``ValueError`` from ``__post_init__`` is reported as that).
+            (a ``ValueError`` or ``InputError`` of ``__post_init__`` is reported as that).
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -54,7 +54,7 @@ def _build(kind: type[T], table: dict[str, Any], where: str, folder: Path) -> T:
             raise ConfigError(f"missing key {where}{name}")
     try:
         return kind(**values)
-    except ValueError as error:
+    except (ValueError, InputError) as error:
         raise ConfigError(f"{where.rstrip('.') + ': ' if where else ''}{error}") from error
 
 

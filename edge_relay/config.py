@@ -2,24 +2,13 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
+from contract.broker import BrokerAddress, parse_broker
 from contract.checks import safe_name
 from contract.errors import InputError
 
 TOP_ROLES = frozenset({"root", "targets", "snapshot", "timestamp"})  # a model's metadata is a role of its name
-MQTT_PORT, MQTTS_PORT = 1883, 8883  # IANA
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where a broker is, and who we are to it."""
-
-    host: str
-    port: int
-    tls: bool = False
-    user: str | None = None
-    password: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -65,19 +54,9 @@ class MqttSettings:
     def __post_init__(self) -> None:
         self.endpoint()
 
-    def endpoint(self) -> Endpoint:
-        """Give the broker's address; ValueError when it is none."""
-        address = urlsplit(self.broker)
-        if address.scheme not in ("mqtt", "mqtts") or not address.hostname or address.path.strip("/"):
-            raise ValueError("broker is not mqtt://host:port or mqtts://host:port")
-        tls = address.scheme == "mqtts"
-        return Endpoint(
-            address.hostname,
-            address.port or (MQTTS_PORT if tls else MQTT_PORT),
-            tls,
-            unquote(address.username) if address.username else None,
-            unquote(address.password) if address.password else None,
-        )
+    def endpoint(self) -> BrokerAddress:
+        """Give the broker's address; InputError when it is none."""
+        return parse_broker(self.broker)
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable
 
 import aiomqtt
 
+from contract.broker import BrokerAddress
 from contract.errors import InputError
 from contract.events import log_event
 from contract.release import ReleaseTarget
 from contract.topics import ReleaseNotice, edge_release_topic, release_topic, split_release_topic
-from edge_relay.config import Endpoint
 
 logger = logging.getLogger("edge_relay.notices")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
@@ -31,7 +31,7 @@ class Notices:
     """
 
     def __init__(
-        self, endpoint: Endpoint, name: str, subscriptions: Iterable[tuple[str, str]], on_hint: Hint
+        self, endpoint: BrokerAddress, name: str, subscriptions: Iterable[tuple[str, str]], on_hint: Hint
     ) -> None:
         self._endpoint = endpoint
         self._name = name

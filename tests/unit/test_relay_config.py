@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from contract.broker import BrokerAddress
 from contract.config import load_config
 from contract.errors import ConfigError
 from edge_relay.__main__ import check_root, main
-from edge_relay.config import Endpoint, MqttSettings, RelayConfig
+from edge_relay.config import MqttSettings, RelayConfig
 
 LEAST = (
     'name = "home"\ndata = "data"\n[site]\nurl = "https://site.example"\nroot = "root.json"\nmodels = ["household"]\n'
@@ -43,7 +44,7 @@ def test_the_least_configuration_has_the_documented_defaults(tmp_path: Path) -> 
         (('["household"]', '["household", "household"]'), "none twice"),
         (('"home"', '"#"'), "not a plain name"),
         (("[site]", "[http]\nport = 70000\n[site]"), "port 70000"),
-        (("[site]", '[mqtt]\nbroker = "tcp://here"\n[site]'), "mqtt://host:port"),
+        (("[site]", '[mqtt]\nbroker = "tcp://here"\n[site]'), "a broker is written mqtt://"),
         (("[site]", '[mqtt]\nbroker = "mqtt://here:x"\n[site]'), "mqtt"),
         (("[site]", "[cache]\nbytes = 1000\n[site]"), "at least 1000000"),
         (("[site]", "[site]\npoll_s = 0.0"), "poll_s"),
@@ -59,12 +60,12 @@ def test_a_wrong_value_stops_the_start_and_is_named(tmp_path: Path, change: tupl
 @pytest.mark.parametrize(
     ("url", "endpoint"),
     [
-        ("mqtt://broker", Endpoint("broker", 1883)),
-        ("mqtts://broker", Endpoint("broker", 8883, tls=True)),
-        ("mqtt://me:p%40ss@10.0.0.2:1999", Endpoint("10.0.0.2", 1999, False, "me", "p@ss")),
+        ("mqtt://broker", BrokerAddress("broker", 1883)),
+        ("mqtts://broker", BrokerAddress("broker", 8883, tls=True)),
+        ("mqtt://me:p%40ss@10.0.0.2:1999", BrokerAddress("10.0.0.2", 1999, False, "me", "p@ss")),
     ],
 )
-def test_a_broker_url_gives_host_port_and_account(url: str, endpoint: Endpoint) -> None:
+def test_a_broker_url_gives_host_port_and_account(url: str, endpoint: BrokerAddress) -> None:
     assert MqttSettings(url).endpoint() == endpoint
 
 

@@ -1,0 +1,1 @@
+"""The engineer's command line: makes data sets, trains, publishes and serves. Refuses to run on a device."""

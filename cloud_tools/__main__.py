@@ -1,0 +1,42 @@
+"""Owns the command line ``cloud_tools``: it puts the commands together and turns errors into exit codes.
+
+Refuses to know what a command does. Nothing heavy is imported before a command runs.
+"""
+
+import sys
+
+import click
+
+from cloud_tools import publishing_commands, training_commands
+from contract import __version__
+from contract.errors import run_command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 118})
+@click.version_option(__version__, prog_name="cloud_tools")
+def cloud_tools() -> None:
+    """Train, publish and serve the models of Kinwatch."""
+
+
+for command in (*training_commands.commands, *publishing_commands.commands):
+    cloud_tools.add_command(command)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; give its exit code: 0 done, 1 failed, 2 wrong usage, 78 wrong configuration."""
+    return run_command("cloud_tools", lambda: _run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int | None:
+    try:
+        result = cloud_tools.main(args=arguments, prog_name="cloud_tools", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort as error:
+        raise KeyboardInterrupt from error
+    return result if isinstance(result, int) else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

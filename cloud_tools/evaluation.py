@@ -1,0 +1,181 @@
+"""Owns the truth about a bundle on a dataset: what its TFLite files answer on the test side. Refuses to train.
+
+Accuracy is over household members. One whom the model does not know counts as wrong every time: that is what the
+house sees. Needs no TensorFlow.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud_tools import baseline
+from cloud_tools.calibration import windows
+from cloud_tools.chain import Chain, Probabilities
+from cloud_tools.dataset import Crop, Dataset
+from cloud_tools.splits import TEST, TRAIN
+from contract.errors import InputError
+from contract.manifest import UNKNOWN, Manifest, load_bundle
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Shares from 0 to 1: of single crops rightly named, and of windows of five (mean of the probabilities)."""
+
+    accuracy: float
+    vote5: float
+    crops: int
+    in_model: bool = True
+
+
+@dataclass(frozen=True)
+class Strangers:
+    """Strangers' windows of five that got a name at the bundle's threshold (false accepts), as a share."""
+
+    named: float
+    crops: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a bundle does on the test side of a dataset.
+
+    ``confusion[truth][answer]`` counts crops; the answer is the likeliest label, no threshold applied. ``known`` is
+    over the people the model has a label for, ``overall`` over all members of the dataset.
+    """
+
+    model: str
+    version: int
+    dataset: str
+    overall: Score
+    known: Score | None
+    per_person: dict[str, Score]
+    confusion: dict[str, dict[str, int]]
+    strangers: Strangers | None
+    baseline: dict[str, Any] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Give it as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The bundle's probabilities (n x labels) for the members' and the strangers' test crops."""
+
+    crops: tuple[Crop, ...]
+    probabilities: Probabilities
+    foreign_crops: tuple[Crop, ...]
+    foreign: Probabilities
+
+
+def evaluate_bundle(
+    bundle: Path, dataset: Dataset, progress: Progress = lambda done, total: None, *, with_baseline: bool = True
+) -> Evaluation:
+    """Run the bundle in the folder ``bundle`` on the test side of ``dataset``.
+
+    Raises:
+        InputError: no bundle, damaged files, or a dataset without test crops.
+        ReleaseError: the bundle does not run.
+    """
+    manifest = load_bundle(bundle)
+    answers = answer(Chain(bundle, manifest), dataset, progress)
+    return score(manifest, dataset, answers, with_baseline=with_baseline)
+
+
+def answer(chain: Chain, dataset: Dataset, progress: Progress = lambda done, total: None) -> Answers:
+    """Give what ``chain`` says about every test crop; InputError when there is none."""
+    members, foreign = dataset.side(TEST), dataset.side(TEST, strangers=True)
+    if not members:
+        raise InputError(f"{dataset.folder}: no test crops of household members")
+    done, total = 0, len(members) + len(foreign)
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        progress(done, total)
+
+    return Answers(
+        members,
+        chain.classify((dataset.image(crop) for crop in members), tick),
+        foreign,
+        chain.classify((dataset.image(crop) for crop in foreign), tick),
+    )
+
+
+def score(manifest: Manifest, dataset: Dataset, answers: Answers, *, with_baseline: bool = True) -> Evaluation:
+    """Count ``answers`` against the names in the dataset."""
+    people = sorted({crop.person for crop in answers.crops})
+    by_person = {name: _score(manifest, answers, {name}) for name in people}
+    known = any(part.in_model for part in by_person.values())
+    return Evaluation(
+        manifest.model,
+        manifest.version,
+        dataset.digest,
+        _score(manifest, answers, set(people)),
+        _score(manifest, answers, set(manifest.labels)) if known else None,
+        by_person,
+        _confusion(manifest, answers),
+        _strangers(manifest, answers),
+        _baseline(dataset) if with_baseline else None,
+    )
+
+
+def window_means(crops: Sequence[Crop], probabilities: Probabilities) -> tuple[list[str], Probabilities]:
+    """Give the person and the mean probabilities of every window of five."""
+    groups = windows(crops)
+    means = [probabilities[rows].mean(axis=0) for rows in groups]
+    return [crops[int(rows[0])].person for rows in groups], np.stack(means) if means else probabilities[:0]
+
+
+def _score(manifest: Manifest, answers: Answers, people: set[str]) -> Score:
+    rows = [i for i, crop in enumerate(answers.crops) if crop.person in people]
+    crops, probabilities = [answers.crops[i] for i in rows], answers.probabilities[rows]
+    truth, means = window_means(crops, probabilities)
+    in_model = all(crop.person in manifest.labels for crop in crops)
+    right = _right(manifest, [crop.person for crop in crops], probabilities)
+    return Score(right, _right(manifest, truth, means), len(crops), in_model)
+
+
+def _right(manifest: Manifest, truth: Sequence[str], probabilities: Probabilities) -> float:
+    said = [manifest.labels[i] for i in probabilities.argmax(axis=1)]
+    return round(float(np.mean([a == b for a, b in zip(truth, said, strict=True)])), 4)
+
+
+def _confusion(manifest: Manifest, answers: Answers) -> dict[str, dict[str, int]]:
+    table: dict[str, dict[str, int]] = {}
+    parts = ((answers.crops, answers.probabilities), (answers.foreign_crops, answers.foreign))
+    for crops, probabilities in parts:
+        for crop, row in zip(crops, probabilities, strict=True):
+            counts = table.setdefault(crop.person, dict.fromkeys(manifest.labels, 0))
+            counts[manifest.labels[int(row.argmax())]] += 1
+    return dict(sorted(table.items(), key=lambda item: (item[0] == UNKNOWN, item[0])))
+
+
+def _strangers(manifest: Manifest, answers: Answers) -> Strangers | None:
+    if not answers.foreign_crops:
+        return None
+    _, means = window_means(answers.foreign_crops, answers.foreign)
+    named = float((means.max(axis=1) >= manifest.thresholds.accept).mean())
+    return Strangers(round(named, 4), len(answers.foreign_crops))
+
+
+def _baseline(dataset: Dataset) -> dict[str, Any] | None:
+    train, test, people = dataset.side(TRAIN), dataset.side(TEST), dataset.people
+    if not train:
+        return None
+    truth = _numbers(test, people)
+    said = baseline.nearest(map(dataset.image, train), _numbers(train, people), map(dataset.image, test))
+    per_person = {
+        name: round(float((said == truth)[truth == i].mean()), 4) for i, name in enumerate(people) if i in truth
+    }
+    return {"name": baseline.NAME, "accuracy": round(float((said == truth).mean()), 4), "per_person": per_person}
+
+
+def _numbers(crops: Sequence[Crop], people: Sequence[str]) -> NDArray[np.int64]:
+    return np.array([people.index(crop.person) for crop in crops], np.int64)

