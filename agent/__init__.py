@@ -1,0 +1,1 @@
+"""The device program: watches, names who is at home, and keeps its model current."""

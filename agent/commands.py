@@ -1,0 +1,174 @@
+"""Owns what each command of the agent does with its parts; the parts know nothing of each other's wiring."""
+
+import dataclasses
+import json
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from agent.config import AgentConfig
+from agent.download import Downloads
+from agent.plan import Policy, Reason
+from agent.progress import Progress
+from agent.record import Record, Slot
+from agent.slots import Slots, open_slots, read_record, slot_problem
+from agent.trial import RollBackAsked
+from agent.update import Updater
+from contract.errors import InputError, ReleaseError
+from contract.events import log_event, start_logging
+from contract.trust import TrustedSite
+
+logger = logging.getLogger("agent")
+
+
+def run(config: AgentConfig) -> int:
+    """Watch until the camera ends, or SIGTERM or Ctrl-C says so.
+
+    Raises:
+        InputError: an agent runs on the data folder already, or the source is no camera and no video.
+        PeerError: the camera gives no more frames.
+    """
+    from agent.camera import open_camera
+    from agent.wiring import Agent
+
+    start_logging()
+    with open_slots(config.data, config.model.name, config.trial.attempts) as slots:
+        slots.check()
+        ending = threading.Event()
+        # The camera comes first: one that fails must not spend an attempt of a trial.
+        with open_camera(config.camera) as camera, _ended_by_signals(ending, camera.stop):
+            Agent(config, slots, make_updater(config, slots, ending)).watch(camera)
+    return 0
+
+
+def status(config: AgentConfig, *, as_json: bool) -> int:
+    """Print the state of the device; an agent may be running."""
+    from agent import status as view
+    from agent.progress import last_update
+
+    if as_json:
+        print(json.dumps(view.status(config.data), indent=1))
+    else:
+        print(view.table(read_record(config.data), last_update(config.data)))
+    return 0
+
+
+def install(config: AgentConfig, bundle: Path | None) -> int:
+    """Install the newest release of the channel, or the bundle in a folder; the next start tries it.
+
+    Raises:
+        InputError: an agent runs, or the bundle is not one.
+        ReleaseError: the release is not for this device, or failed its self-test.
+        PeerError, StorageError: the relay or the disk.
+    """
+    start_logging(logging.WARNING)
+    with open_slots(config.data, config.model.name, config.trial.attempts) as slots:
+        slots.check()
+        updater = make_updater(config, slots, threading.Event())
+        updater.progress.tell = lambda fields: print(fields["state"], file=sys.stderr)
+        updater.on_bytes = _ByteCounter()
+        refusal = updater.update(lambda: updater.local(bundle) if bundle else updater.newest())
+        if refusal is None:
+            trial = slots.record.trial
+            assert trial is not None  # `update` begins one, or says why not
+            print(f"release {trial.version} is in slot {trial.slot}; the next `agent run` tries it")
+        elif refusal.reason is Reason.CURRENT:
+            print(refusal.text)
+        else:
+            raise ReleaseError(refusal.text)
+    return 0
+
+
+def rollback(config: AgentConfig) -> int:
+    """Go back to the release in the other slot; the one left is remembered as bad.
+
+    Raises:
+        InputError: an agent runs, or no other slot holds a release that was committed once.
+    """
+    start_logging(logging.WARNING)
+    with open_slots(config.data, config.model.name, config.trial.attempts) as slots:
+        slots.check()
+        if slots.record.fallback is None:
+            raise InputError("no other slot holds a release to go back to")
+        step = slots.apply(RollBackAsked())
+        slot = step.record.active
+        held = step.record.held(slot) if slot else None
+        Progress(config.data).step(step)
+        print(f"release {held.version if held else '?'} in slot {slot} runs from the next start on")
+    return 0
+
+
+def check(config: AgentConfig, *, as_json: bool) -> int:
+    """Check every file in the slots, beside a running agent or not; 1 when one is damaged.
+
+    The configuration was checked before this is called.
+    """
+    record = read_record(config.data) or Record(config.model.name)
+    held = {slot: release for slot in Slot if (release := record.held(slot))}
+    found = {slot: slot_problem(config.data, slot, release) for slot, release in held.items()}
+    problems = [problem for problem in found.values() if problem]
+    if as_json:
+        slots = {slot: dataclasses.asdict(release) for slot, release in held.items()}
+        print(json.dumps({"ok": not problems, "problems": problems, "slots": slots}, indent=1))
+    elif problems:
+        raise InputError("; ".join(problems))
+    else:
+        print(f"the configuration is right; {len(held)} of 2 slots hold a release, every digest is right")
+    return 1 if problems else 0
+
+
+def doctor(config: AgentConfig, *, as_json: bool) -> int:
+    """Print what was found; 1 when something is wrong."""
+    from agent import doctor as examination
+
+    findings = examination.examine(config)
+    if as_json:
+        print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=1))
+    else:
+        print(examination.table(findings))
+    return 0 if all(finding.ok for finding in findings) else 1
+
+
+def make_updater(config: AgentConfig, slots: Slots, ending: threading.Event) -> Updater:
+    """Give the updater of this device, with nobody yet to swap its model or to be told; ``ending`` ends its waits."""
+    headers = {"Kinwatch-Device": config.id}
+    site = TrustedSite(config.relay.url, config.relay.root, config.data / "trust", headers=headers)
+    downloads = Downloads(config.data / "downloads", config.relay.url, wait=ending.wait, headers=headers)
+    policy = Policy(config.model.name, config.id)
+    return Updater(slots, site, downloads, policy, config.trial, Progress(config.data), config.model.channel)
+
+
+class _ByteCounter:
+    """Shows a person at a terminal that bytes arrive."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def __call__(self, count: int) -> None:
+        """Add ``count`` bytes."""
+        self._count += count
+        if sys.stderr.isatty():
+            print(f"\r{self._count / 1000:.0f} KB ", end="", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _ended_by_signals(ending: threading.Event, stop: Callable[[], None]) -> Iterator[None]:
+    """Let SIGTERM and Ctrl-C set ``ending`` and call ``stop``: the loop ends after the frame that it is at."""
+
+    def end(number: int, stack: object) -> None:
+        if ending.is_set():
+            raise KeyboardInterrupt  # asked twice: whatever hangs must not keep us
+        log_event(logger, "agent.ending", signal=signal.Signals(number).name)
+        ending.set()
+        stop()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,101 @@
+"""Owns agent.toml: one frozen dataclass with every default. Refuses what cannot work, before anything starts."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from agent.camera import CameraSettings
+from agent.consensus import ConsensusSettings
+from agent.motion import MotionSettings
+from agent.proving import TrialSettings
+from agent.tracking import TrackSettings
+from contract.broker import BrokerAddress, parse_broker
+from contract.checks import safe_name
+from contract.config import load_config
+from contract.errors import ConfigError, InputError
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Which model this device runs, and from which channel its releases come."""
+
+    name: str = "household"
+    channel: str = "stable"
+
+    def __post_init__(self) -> None:
+        """Refuse names that cannot be part of a path."""
+        _check_name(self.name, "name")
+        _check_name(self.channel, "channel")
+
+
+@dataclass(frozen=True)
+class RelaySettings:
+    """The relay (or a publish site itself: the layout is the same) and the root metadata to trust it from."""
+
+    root: Path
+    url: str = "http://relay.local:8480"
+    name: str = "home"
+    poll_s: float = 3600.0  # the relay tells of a release at once; this is for when its word got lost
+
+    def __post_init__(self) -> None:
+        """Refuse what is no address."""
+        _check_name(self.name, "name")
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("url is not http://host:port or https://host")
+        if not 0.05 <= self.poll_s <= 604_800:
+            raise ValueError("poll_s must be from 0.05 to 604800 (a week)")
+
+
+@dataclass(frozen=True)
+class MqttSettings:
+    """The broker: mqtt://[user:password@]host[:port], or mqtts:// for TLS."""
+
+    broker: str = "mqtt://localhost:1883"
+
+    def __post_init__(self) -> None:
+        """Refuse what is no address; the text never holds the password."""
+        self.address()
+
+    def address(self) -> BrokerAddress:
+        """Give the broker's address; InputError when it is none."""
+        return parse_broker(self.broker)
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """All of agent.toml."""
+
+    id: str
+    data: Path
+    camera: CameraSettings
+    relay: RelaySettings
+    model: ModelSettings = field(default_factory=ModelSettings)
+    motion: MotionSettings = field(default_factory=MotionSettings)
+    tracking: TrackSettings = field(default_factory=TrackSettings)
+    consensus: ConsensusSettings = field(default_factory=ConsensusSettings)
+    mqtt: MqttSettings = field(default_factory=MqttSettings)
+    trial: TrialSettings = field(default_factory=TrialSettings)
+
+    def __post_init__(self) -> None:
+        """Refuse an id that cannot be part of a topic."""
+        _check_name(self.id, "id")
+
+
+def _check_name(value: str, key: str) -> None:
+    try:
+        safe_name(value, key)
+    except InputError as error:
+        raise ValueError(str(error)) from error
+
+
+def load(path: Path) -> AgentConfig:
+    """Read agent.toml.
+
+    Raises:
+        ConfigError: it cannot be used; the text names the key. Also when the trusted root is not there.
+    """
+    config = load_config(path, AgentConfig)
+    if not config.relay.root.is_file():
+        raise ConfigError(f"{path}: relay.root: no file {config.relay.root} (the site's root.json)")
+    return config

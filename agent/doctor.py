@@ -1,0 +1,147 @@
+"""Owns `agent doctor`: looks at everything the agent needs and says what is wrong with it. Refuses to mend or change.
+
+Each check is independent: a broker that is down does not hide a clock that is wrong. It may run beside an agent, so
+it works on a copy of the trusted metadata and takes no lock.
+"""
+
+import datetime as dt
+import importlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.config import AgentConfig
+from agent.disk import free_bytes
+from agent.plan import Policy
+from agent.selftest import run_selftest
+from agent.slots import read_record
+from contract.errors import InputError, KinwatchError, PeerError, StorageError
+from contract.trust import TrustedSite
+
+LIMIT_S = 5.0
+RUNTIMES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: what, whether it is well, and what was seen."""
+
+    name: str
+    ok: bool
+    text: str
+
+
+def examine(config: AgentConfig) -> list[Finding]:
+    """Make every check, in the order in which a person would mend things."""
+    checks: dict[str, Callable[[AgentConfig], str]] = {
+        "disk": _disk,
+        "clock": _clock,
+        "runtime": _runtime,
+        "camera": _camera,
+        "relay": _relay,
+        "broker": _broker,
+        "model": _model,
+    }
+    return [_find(name, check, config) for name, check in checks.items()]
+
+
+def table(findings: list[Finding]) -> str:
+    """Give the findings for a person, a line each."""
+    return "\n".join(f"{'ok  ' if f.ok else 'FAIL'}  {f.name:<8}  {f.text}" for f in findings)
+
+
+def _find(name: str, check: Callable[[AgentConfig], str], config: AgentConfig) -> Finding:
+    try:
+        return Finding(name, True, check(config))
+    except (KinwatchError, OSError) as error:
+        return Finding(name, False, str(error))
+
+
+def _disk(config: AgentConfig) -> str:
+    folder = next(path for path in (config.data, *config.data.parents) if path.exists())
+    free = free_bytes(folder)
+    least = Policy(config.model.name, config.id).reserve_bytes
+    if free < least:
+        raise StorageError(f"{free / 1e6:.0f} MB are free, {least / 1e6:.0f} MB must stay free")
+    return f"{free / 1e6:.0f} MB are free"
+
+
+def _clock(config: AgentConfig) -> str:
+    now = dt.datetime.now(dt.UTC)
+    floor = _site(config, config.data / "trust").floor()
+    if now < floor:
+        raise InputError(f"it says {now:%Y-%m-%d %H:%M}, but {floor:%Y-%m-%d %H:%M} UTC was signed already: set it")
+    return f"it says {now:%Y-%m-%d %H:%M} UTC, after the newest signed time"
+
+
+def _runtime(config: AgentConfig) -> str:
+    for name in RUNTIMES:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            continue
+        return name.partition(".")[0]
+    raise InputError("no TFLite runtime: install ai-edge-litert")
+
+
+def _camera(config: AgentConfig) -> str:
+    from agent.camera import open_camera
+
+    with open_camera(config.camera) as camera:
+        frame = next(iter(camera), None)
+    if frame is None:
+        raise PeerError(f"{config.camera.source}: it opens and gives no frame")
+    return f"{config.camera.source}: {frame.image.shape[1]}x{frame.image.shape[0]}"
+
+
+def _relay(config: AgentConfig) -> str:
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / "trust"
+        if (config.data / "trust").is_dir():
+            shutil.copytree(config.data / "trust", copy)
+        version = _site(config, copy).refresh().newest(config.model.name, config.model.channel)
+    if version is None:
+        raise PeerError(f"{config.relay.url}: verifies, and has no {config.model.name} in {config.model.channel}")
+    return f"{config.relay.url}: verifies, newest release is {version}"
+
+
+def _broker(config: AgentConfig) -> str:
+    import paho.mqtt.client as mqtt
+    from paho.mqtt.enums import CallbackAPIVersion
+
+    address = config.mqtt.address()
+    client = mqtt.Client(CallbackAPIVersion.VERSION2)
+    client.connect_timeout = LIMIT_S
+    if address.user is not None:
+        client.username_pw_set(address.user, address.password)
+    if address.tls:
+        client.tls_set()
+    answers: list[str] = []
+    client.on_connect = lambda *event: answers.append(str(event[3]))
+    try:
+        client.connect(address.host, address.port)
+        while not answers and client.loop(timeout=LIMIT_S) == mqtt.MQTT_ERR_SUCCESS:
+            pass
+        client.disconnect()
+    except OSError as error:
+        raise PeerError(f"{address.host}:{address.port}: {error}") from error
+    if answers != ["Success"]:
+        raise PeerError(f"{address.host}:{address.port}: {answers[0] if answers else 'no answer'}")
+    return f"{address.host}:{address.port}"
+
+
+def _model(config: AgentConfig) -> str:
+    record = read_record(config.data)
+    running = record.running if record else None
+    held = record.held(running) if record and running else None
+    if running is None or held is None:
+        return "none yet; the agent watches without naming"
+    result = run_selftest(config.data / "slots" / running)
+    return f"release {held.version} in slot {running} passes its self-test in {result.run_ms:.0f} ms"
+
+
+def _site(config: AgentConfig, folder: Path) -> TrustedSite:
+    headers = {"Kinwatch-Device": config.id}
+    return TrustedSite(config.relay.url, config.relay.root, folder, timeout_s=LIMIT_S, headers=headers)

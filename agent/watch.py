@@ -1,0 +1,171 @@
+"""Owns the main loop: frame after frame through the pipeline, the hot swap between two of them, proving a trial.
+
+Refuses to wait for anything but the camera. The watchdog is fed by frames alone: a loop that gets none is stuck,
+whatever else of the program still runs.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.metrics import temperature
+from agent.proving import Proving, TrialSettings
+from agent.record import Phase
+from agent.running import RunningModel
+from contract.errors import ReleaseError
+from contract.events import log_event
+from contract.sd_notify import notify, watchdog_interval_s
+
+logger = logging.getLogger("agent.watch")
+METRICS_S = 10.0
+
+
+class Frame(Protocol):
+    """What the loop needs of a frame (``agent.camera.Frame``)."""
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """BGR, height x width x 3."""
+
+    @property
+    def time_s(self) -> float:
+        """When it was taken, monotonic."""
+
+
+class FrameResult(Protocol):
+    """What the loop needs of a step's result (``agent.pipeline.FrameResult``)."""
+
+    @property
+    def motion(self) -> bool:
+        """Whether something moved."""
+
+    @property
+    def crops_classified(self) -> int:
+        """How many crops the model looked at."""
+
+
+@dataclass
+class Counters:
+    """What is counted between two reports."""
+
+    frames: int = 0
+    crops: int = 0
+    busy_s: float = 0.0
+    since_s: float = field(default_factory=time.monotonic)
+
+
+class Watch:
+    """Runs frames through ``step`` (``Pipeline.step``) until they end or ``ending`` says so."""
+
+    def __init__(
+        self,
+        running: RunningModel,
+        step: Callable[[Any], FrameResult],
+        settings: TrialSettings,
+        *,
+        on_motion: Callable[[bool], None],
+        on_metrics: Callable[[dict[str, Any]], None],
+        on_tick: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._running = running
+        self._step = step
+        self._settings = settings
+        self._on_motion = on_motion
+        self._on_metrics = on_metrics
+        self._on_tick = on_tick
+        self._moving = False
+        self._proving: tuple[tuple[str, Phase], Proving] | None = None
+        self._counters = Counters()
+        self._interval_s = watchdog_interval_s()
+        self._fed_s: float | None = None
+        self._crops = self._frames = 0
+
+    def run(self, frames: Iterable[Frame], ending: Callable[[], bool] = lambda: False) -> None:
+        """Watch until the frames end.
+
+        Raises:
+            KinwatchError: the camera failed.
+        """
+        for frame in frames:
+            self.frame(frame)
+            if ending():
+                return
+
+    def frame(self, frame: Frame) -> None:
+        """Take one frame through everything; the swap to an offered model comes before it, never within."""
+        self._running.take()
+        begin = time.monotonic()
+        try:
+            result = self._step(frame)
+            self._prove(frame, result.crops_classified)
+        except ReleaseError as error:
+            self._running.failed(error)
+        else:
+            self._counters.crops += result.crops_classified
+            self._crops += result.crops_classified
+            self._tell_motion(result.motion)
+        self._counters.busy_s += time.monotonic() - begin
+        self._counters.frames += 1
+        self._frames += 1
+        self._feed()
+        self._report()
+
+    def _prove(self, frame: Frame, crops: int) -> None:
+        """Count a good frame for the trial under way, running its model on the centre when nobody walks by."""
+        trial, model = self._running.trial, self._running.model
+        if trial is None or model is None:
+            self._proving = None
+            return
+        key = (trial.digest, trial.phase)
+        if self._proving is None or self._proving[0] != key:
+            self._proving = (key, Proving(self._settings, trial.phase))
+        proving = self._proving[1]
+        exercise = not crops and proving.wants_exercise(frame.time_s)
+        if exercise:
+            model.classify(centre(frame.image))
+        if proving.frame(frame.time_s, crops, exercised=exercise):
+            self._running.proved()
+
+    def _tell_motion(self, moving: bool) -> None:
+        if moving != self._moving:
+            self._moving = moving
+            self._on_motion(moving)
+
+    def _feed(self) -> None:
+        """Tell the service manager of the first frame, and of later ones as often as it wants to hear."""
+        now = time.monotonic()
+        if self._fed_s is None:
+            notify("READY=1", "WATCHDOG=1")
+            log_event(logger, "watch.ready")
+        elif self._interval_s is None or now - self._fed_s < self._interval_s:
+            return
+        else:
+            notify("WATCHDOG=1")
+        self._fed_s = now
+
+    def _report(self) -> None:
+        elapsed_s = time.monotonic() - self._counters.since_s
+        if elapsed_s < METRICS_S:
+            return
+        counted, self._counters = self._counters, Counters()
+        self._on_tick()
+        self._on_metrics(
+            {
+                "fps": round(counted.frames / elapsed_s, 2),
+                "frame_ms": round(counted.busy_s / counted.frames * 1000, 2),
+                "frames": self._frames,
+                "crops": self._crops,
+                **temperature(),
+            }
+        )
+
+
+def centre(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Give the middle of ``image``, half as wide and half as high: a copy."""
+    height, width = image.shape[:2]
+    return np.ascontiguousarray(image[height // 4 : height - height // 4, width // 4 : width - width // 4])

@@ -1,0 +1,105 @@
+"""Owns synthetic scenes, a simulated device and a model for the vision tests; each has the real interface."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from contract.errors import ReleaseError
+from contract.manifest import Manifest, load_bundle
+from contract.preprocess import Box, Image
+
+BUNDLE = Path(__file__).parent / "vectors" / "bundle_tiny"
+WIDTH, HEIGHT = 384, 288
+COATS = {"red": (20, 20, 230), "green": (20, 230, 20), "blue": (230, 20, 20)}  # BGR
+PERSON = (36, 90)  # width, height in pixels
+
+
+def street(seed: int = 0) -> Image:
+    """Give an empty street: grey with texture, height x width x 3, BGR."""
+    texture = np.random.default_rng(seed).integers(110, 146, (HEIGHT, WIDTH, 1), np.uint8)
+    return np.asarray(np.repeat(cv2.blur(texture, (5, 5))[:, :, np.newaxis], 3, 2), np.uint8)
+
+
+def with_person(scene: Image, x: int, y: int, coat: str) -> Image:
+    """Give a copy of ``scene`` with a person whose box begins at (x, y)."""
+    image = scene.copy()
+    cv2.rectangle(image, (x, y), (x + PERSON[0] - 1, y + PERSON[1] - 1), COATS[coat], -1)
+    return image
+
+
+def walk(coat: str, frames: int = 60, *, still: int = 20, y: int = 120, step: int = 5) -> Iterator[Image]:
+    """Give an empty street for ``still`` frames, then a person who walks in from the left."""
+    scene = street()
+    for _ in range(still):
+        yield scene
+    for number in range(frames):
+        yield with_person(scene, number * step - PERSON[0], y, coat) if number * step > PERSON[0] else scene
+
+
+def write_video(path: Path, images: Sequence[Image], fps: float = 10.0) -> Path:
+    """Write a Motion JPEG AVI."""
+    height, width = images[0].shape[:2]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), fps, (width, height))
+    for image in images:
+        writer.write(image)
+    writer.release()
+    return path
+
+
+def numbered(count: int) -> list[Image]:
+    """Give pictures whose brightness tells their number."""
+    return [np.full((48, 64, 3), 8 * number, np.uint8) for number in range(count)]
+
+
+def number_of(image: Image) -> int:
+    """Give the number of a picture made by ``numbered``, after compression."""
+    return round(float(image.mean()) / 8)
+
+
+def shifted(box: Box, x: int, y: int = 0) -> Box:
+    """Give ``box`` moved by (x, y)."""
+    return box[0] + x, box[1] + y, box[2], box[3]
+
+
+class ScriptedCapture:
+    """A device that gives ``images`` and then behaves as ``then`` says: "nothing" or "hang" (until released)."""
+
+    def __init__(self, images: Sequence[Image], then: str = "nothing") -> None:
+        self._images = list(images)
+        self._then = then
+        self.free = threading.Event()
+        self.released = threading.Event()
+
+    def read(self) -> tuple[bool, Any]:
+        """Give the next image, or fail, or hang."""
+        if self._images:
+            return True, self._images.pop(0)
+        if self._then == "hang":
+            self.free.wait(30)
+        return False, None
+
+    def release(self) -> None:
+        """Remember that it was let go of."""
+        self.released.set()
+
+
+class FixedModel:
+    """A model that always answers ``row``; after ``fails_after`` crops it fails as a broken release does."""
+
+    def __init__(self, row: Sequence[float], manifest: Manifest | None = None, fails_after: int = 1000) -> None:
+        self.manifest = manifest or load_bundle(BUNDLE)
+        self._row = np.asarray(row, np.float32)
+        self._left = fails_after
+        self.crops: list[Image] = []
+
+    def classify(self, image: Image) -> np.ndarray:
+        """Give the fixed answer."""
+        if not self._left:
+            raise ReleaseError("the model broke")
+        self._left -= 1
+        self.crops.append(image)
+        return self._row
