@@ -8,6 +8,8 @@ from hypothesis import HealthCheck, settings
 
 from tests.brokers import KINDS, Broker, start_broker
 
+pytest_plugins = ["tests.training_fixtures"]
+
 # Derandomised: CI and a desk see the same cases. HYPOTHESIS_PROFILE=explore searches new ones.
 settings.register_profile(
     "fixed", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True

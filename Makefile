@@ -1,0 +1,50 @@
+# The two commands are `make demo` and `make test`; each sets everything up. See README.md.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+
+.PHONY: help demo test quick check format setup inputs clean benchmarks
+
+help: ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: setup ## run the whole loop on real video: train, publish, relay, patch, try, recognise (SPEED=4, OUT=demo-run)
+	@$(BIN)/python -m demo --speed $(or $(SPEED),4) --out $(or $(OUT),demo-run)
+
+test: setup system-tests inputs ## run every test
+	$(BIN)/python -m pytest
+
+quick: setup ## run the fast tests only: no network, broker, camera or training
+	$(BIN)/python -m pytest tests/unit -m "not slow"
+
+check: setup ## lint, types and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## rewrite the code in our format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+inputs: setup ## fetch the sample video and the backbone weights once, into the cache
+	@$(BIN)/cloud_tools inputs
+
+benchmarks: setup inputs ## measure what the documents state
+	$(BIN)/python benchmarks/vision.py
+
+setup: $(STAMP)
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt prepare_machine.sh
+	@./prepare_machine.sh $(VENV)
+	@touch $@
+
+.PHONY: system-tests
+system-tests:
+	@./prepare_machine.sh --tests
+
+clean: ## remove the virtual environment, caches of tools and the demo's output
+	rm -rf $(VENV) demo-run build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

