@@ -12,6 +12,8 @@ from agent.classifier import NoRuntimeError
 from agent.pipeline import Model
 from agent.record import Phase, Slot, Trial
 from agent.slots import Slots
+from agent.starts import MOST as MOST_BAD_STARTS
+from agent.starts import StartCount
 from agent.trial import Damaged, Failed, Outcome, ProbationPassed, Started, Step, TrialPassed
 from contract.errors import ReleaseError, StorageError
 from contract.events import log_event
@@ -23,7 +25,7 @@ class RunningModel:
     """The model in use, kept in step with the slots. ``offer`` is for the update's thread, the rest for the main one.
 
     ``use`` puts a model, or none, into the pipeline; ``load`` makes one from a slot's folder or raises
-    ``ReleaseError``; ``told`` hears of every step that changed something.
+    ``ReleaseError``; ``told`` hears of every step that changed something; ``starts`` counts starts that ended badly.
     """
 
     def __init__(
@@ -33,11 +35,13 @@ class RunningModel:
         use: Callable[[Model | None], None],
         load: Callable[[Path], Model],
         told: Callable[[Step], None],
+        starts: StartCount,
     ) -> None:
         self._slots = slots
         self._use = use
         self._load = load
         self._told = told
+        self._starts = starts
         self._guard = threading.Lock()
         self._offered: tuple[Slot, Model] | None = None
         self._kept: dict[Slot, Model] = {}  # the committed model stays loaded during a trial: going back is instant
@@ -64,7 +68,26 @@ class RunningModel:
             return self._switch_to(self._slots.record.active)
         if step.outcome is Outcome.ROLLED_BACK:
             self._told(step)
-        self._switch_to(self._slots.record.running)
+        self._switch_to(self._after_bad_starts())
+
+    def healthy(self) -> None:
+        """The run has lasted, or ends in order: earlier bad starts count no more."""
+        self._starts.end()
+
+    def _after_bad_starts(self) -> Slot | None:
+        """Count this start of a committed release; give the slot to run, another one when too many ended badly."""
+        record = self._slots.record
+        held = record.held(record.active) if record.active else None
+        if record.trial or held is None:
+            return record.running  # a trial counts its own attempts
+        bad = self._starts.begin(held.digest)
+        if bad < MOST_BAD_STARTS:
+            return record.running
+        reason = f"the agent ended {bad} times in a row soon after it started release {held.version}"
+        log_event(logger, "model.crash_loop", logging.ERROR, version=held.version, starts=bad)
+        step = self._slots.settle(Failed(reason))
+        self._told(step)
+        return None if step.outcome is Outcome.NO_MODEL else step.record.running
 
     def offer(self, slot: Slot) -> None:
         """Load the model of a trial that has begun, and leave it for ``take``; a model that fails is rolled back."""

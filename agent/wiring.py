@@ -4,6 +4,7 @@ Threads: the main one watches; one updates; paho's talks to the broker; the came
 slots (locked inside), the reporter (locked inside) and one offered model (locked inside ``RunningModel``).
 """
 
+import time
 from typing import Any
 
 from agent.camera import Camera
@@ -15,6 +16,7 @@ from agent.reporter import Reporter
 from agent.running import RunningModel
 from agent.sightings import Sighting, SightingLog
 from agent.slots import Slots
+from agent.starts import HEALTHY_S, StartCount
 from agent.trial import Step
 from agent.update import Updater
 from agent.updating import UpdateThread
@@ -34,9 +36,12 @@ class Agent:
         self.log = SightingLog(config.data)
         settings = PipelineSettings(config.id, config.motion, config.tracking, config.consensus)
         self.pipeline = Pipeline(settings, self._sighted)
-        self.running = RunningModel(slots, use=self.pipeline.use, load=load_classifier, told=self._stepped)
+        self.running = RunningModel(
+            slots, use=self.pipeline.use, load=load_classifier, told=self._stepped, starts=StartCount(config.data)
+        )
         self.updating = UpdateThread(updater, config.relay.poll_s)
         self._times = StageTimes()
+        self._started_s = time.monotonic()
         updater.activate = self.running.offer
         updater.progress.tell = self.reporter.update
         self.reporter.on_notice = self.updating.notice
@@ -53,7 +58,7 @@ class Agent:
             self.config.trial,
             on_motion=self.reporter.motion,
             on_metrics=lambda fields: self._metrics(fields, camera),
-            on_tick=self.slots.flush,
+            on_tick=self._tick,
         )
         self.reporter.start()
         try:
@@ -61,6 +66,7 @@ class Agent:
             self.updating.start()
             watch.run(camera)
         finally:
+            self.running.healthy()
             self.pipeline.finish()
             self.updating.end()
             self.reporter.stop()
@@ -72,6 +78,11 @@ class Agent:
     def _stepped(self, step: Step) -> None:
         self.updater.progress.step(step)
         self.updating.wake()
+
+    def _tick(self) -> None:
+        self.slots.flush()
+        if time.monotonic() - self._started_s > HEALTHY_S:
+            self.running.healthy()
 
     def _metrics(self, fields: dict[str, Any], camera: Camera) -> None:
         slot = self.running.slot

@@ -12,6 +12,7 @@ from agent.proving import EXERCISE_S, MOST_GAP_S, Proving, TrialSettings
 from agent.record import Phase, Slot
 from agent.running import RunningModel
 from agent.slots import Slots
+from agent.starts import MOST, StartCount
 from agent.trial import Outcome, Step, TrialBegun
 from agent.watch import Watch
 from contract.errors import ReleaseError
@@ -53,7 +54,13 @@ class Bench:
     def start(self) -> None:
         """Start the program (again)."""
         self.slots = Slots(self.folder / "data", "household")
-        self.running = RunningModel(self.slots, use=self._use, load=self._load, told=self.steps.append)
+        self.running = RunningModel(
+            self.slots,
+            use=self._use,
+            load=self._load,
+            told=self.steps.append,
+            starts=StartCount(self.folder / "data"),
+        )
         self.watch = Watch(
             self.running,
             self._step,
@@ -267,3 +274,42 @@ def test_a_model_run_on_crops_needs_no_exercise() -> None:
 def test_a_trial_that_could_not_fail_or_pass_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         TrialSettings(**wrong)
+
+
+def test_a_committed_model_that_ends_the_process_each_time_gives_way_to_the_other_slot(bench: Bench) -> None:
+    bench.commit(1)
+    bench.commit(2)
+    for _ in range(MOST):  # each start but the first follows one that ended badly
+        bench.start()
+        assert bench.version == 2
+    bench.start()
+    assert bench.version == 1
+    assert bench.outcomes[-1] is Outcome.FELL_BACK
+    assert "ended 5 times in a row" in bench.slots.record.bad[-1].reason
+
+
+def test_without_another_slot_it_watches_without_naming_and_tries_the_model_again_later(bench: Bench) -> None:
+    bench.commit(1)
+    for _ in range(MOST + 1):
+        bench.start()
+    assert bench.version is None
+    assert bench.outcomes[-1] is Outcome.NO_MODEL
+    bench.running.healthy()
+    bench.start()
+    assert bench.version == 1
+
+
+def test_runs_that_last_or_end_in_order_are_no_bad_starts(bench: Bench) -> None:
+    bench.commit(1)
+    for _ in range(3 * MOST):
+        bench.start()
+        bench.running.healthy()
+    assert bench.version == 1
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b'{"v":1,"digest":"x","starts":99}', b'{"starts":-1}'])
+def test_a_damaged_count_is_none(bench: Bench, data: bytes) -> None:
+    bench.commit(1)
+    (bench.folder / "data" / "starts.json").write_bytes(data)
+    bench.start()
+    assert bench.version == 1
