@@ -251,6 +251,7 @@ def _open_file(source: str) -> tuple[cv2.VideoCapture, float]:
         raise InputError(f"{source}: the file is empty")
     if _is_text(path):
         raise InputError(f"{source}: not a video but text")  # which FFmpeg would play, as on a terminal
+    _silence_opencv()
     # Named, or OpenCV tries others in turn and takes a numbered picture for a film.
     capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG)
     if not capture.isOpened() or not capture.grab():
@@ -260,6 +261,11 @@ def _open_file(source: str) -> tuple[cv2.VideoCapture, float]:
     capture.release()  # its first frame is taken; seeking back is not exact in every container, opening again is
     known = math.isfinite(fps) and 0 < fps <= 1000
     return cv2.VideoCapture(source, cv2.CAP_FFMPEG), fps if known else UNKNOWN_FPS
+
+
+def _silence_opencv() -> None:
+    """Keep OpenCV's warnings off stderr: what is wrong with a source is said once, by us."""
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 
 
 def _is_text(path: Path) -> bool:
@@ -279,6 +285,7 @@ def _is_text(path: Path) -> bool:
 def _open_device(settings: CameraSettings) -> cv2.VideoCapture:
     if not Path(settings.source).exists():
         raise InputError(f"{settings.source}: no such camera (is it plugged in?)")
+    _silence_opencv()
     capture = cv2.VideoCapture(settings.source, cv2.CAP_V4L2)
     if not capture.isOpened():
         raise PeerError(f"{settings.source}: the camera does not open: in use, or no permission, or no camera")

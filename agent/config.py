@@ -10,9 +10,12 @@ from agent.motion import MotionSettings
 from agent.proving import TrialSettings
 from agent.tracking import TrackSettings
 from contract.broker import BrokerAddress, parse_broker
-from contract.checks import safe_name
+from contract.checks import parse_object, safe_name
 from contract.config import load_config
 from contract.errors import ConfigError, InputError
+from contract.files import read_capped
+
+ROOT_MOST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class RelaySettings:
         """Refuse what is no address."""
         _check_name(self.name, "name")
         parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:  # over 65535 it raises
             raise ValueError("url is not http://host:port or https://host")
         if not 0.05 <= self.poll_s <= 604_800:
             raise ValueError("poll_s must be from 0.05 to 604800 (a week)")
@@ -98,4 +101,15 @@ def load(path: Path) -> AgentConfig:
     config = load_config(path, AgentConfig)
     if not config.relay.root.is_file():
         raise ConfigError(f"{path}: relay.root: no file {config.relay.root} (the site's root.json)")
+    if not _is_root(config.relay.root):
+        raise ConfigError(f"{path}: relay.root: {config.relay.root} is no root metadata (the site's root.json)")
     return config
+
+
+def _is_root(path: Path) -> bool:
+    """Tell whether ``path`` is what its name says; else every update would fail, and seem to be the relay's fault."""
+    try:
+        signed = parse_object(read_capped(path, ROOT_MOST_BYTES), str(path)).get("signed")
+    except (OSError, InputError):
+        return False
+    return isinstance(signed, dict) and signed.get("_type") == "root"

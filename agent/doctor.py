@@ -8,6 +8,7 @@ import datetime as dt
 import importlib
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from agent.config import AgentConfig
 from agent.disk import free_bytes
 from agent.plan import Policy
 from agent.selftest import run_selftest
-from agent.slots import read_record
+from agent.slots import read_record, slot_problem
 from contract.errors import InputError, KinwatchError, PeerError, StorageError
 from contract.trust import TrustedSite
 
@@ -122,7 +123,8 @@ def _broker(config: AgentConfig) -> str:
     client.on_connect = lambda *event: answers.append(str(event[3]))
     try:
         client.connect(address.host, address.port)
-        while not answers and client.loop(timeout=LIMIT_S) == mqtt.MQTT_ERR_SUCCESS:
+        limit_s = time.monotonic() + LIMIT_S
+        while not answers and time.monotonic() < limit_s and client.loop(timeout=1.0) == mqtt.MQTT_ERR_SUCCESS:
             pass
         client.disconnect()
     except OSError as error:
@@ -138,6 +140,9 @@ def _model(config: AgentConfig) -> str:
     held = record.held(running) if record and running else None
     if running is None or held is None:
         return "none yet; the agent watches without naming"
+    problem = slot_problem(config.data, running, held)
+    if problem:
+        raise InputError(problem)
     result = run_selftest(config.data / "slots" / running)
     return f"release {held.version} in slot {running} passes its self-test in {result.run_ms:.0f} ms"
 

@@ -10,6 +10,7 @@ import logging
 import os
 import random
 import re
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
@@ -25,6 +26,7 @@ logger = logging.getLogger("agent.download")
 CHUNK_BYTES = 65_536
 MOST_TRIES = 6  # with the waits below about 15 s; after that the next poll goes on where this one stopped
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 8.0
+WHOLE_LIMIT_S, SLOWEST_BYTES_S = 60.0, 8192  # a relay that drips is given up; what came is kept for the next try
 _PART = ".part"
 _RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
 
@@ -137,7 +139,7 @@ class Downloads:
             with disk_errors(), part.open("r+b" if part.exists() else "wb") as file:
                 file.truncate(start)
                 file.seek(start)
-                for chunk in self._chunks(response):
+                for chunk in self._chunks(response, WHOLE_LIMIT_S + (size - start) / SLOWEST_BYTES_S):
                     if file.tell() + len(chunk) > size:
                         file.truncate(0)
                         raise TrustError(f"{self._url}: content {sha256[:12]} is longer than the signed {size} bytes")
@@ -179,11 +181,15 @@ class Downloads:
             raise PeerError(text)
         raise _TryAgainError(text)
 
-    def _chunks(self, response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    def _chunks(self, response: urllib3.BaseHTTPResponse, limit_s: float) -> Iterator[bytes]:
+        end_s = time.monotonic() + limit_s
         try:
-            for chunk in response.stream(CHUNK_BYTES, decode_content=False):
+            # Not stream(): it waits until it has the whole piece, so that the limit would never be looked at.
+            while chunk := response.read1(CHUNK_BYTES, decode_content=False):
                 self.bytes_received += len(chunk)
                 yield chunk
+                if time.monotonic() > end_s:
+                    raise _TryAgainError(f"{self._url}: not complete after {limit_s:.0f} s")
         except urllib3.exceptions.HTTPError as error:
             raise _TryAgainError(f"{self._url}: {_one_line(error)}") from error
 

@@ -59,6 +59,7 @@ class Reporter:
         client.max_queued_messages_set(MOST_WAITING)
         client.on_connect = self._on_connect
         client.on_connect_fail = self._on_connect_fail
+        client.on_subscribe = self._on_subscribe
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         return client
@@ -121,9 +122,12 @@ class Reporter:
         if reason.is_failure:
             self._tell_outage(str(reason))
             return
+        client.subscribe(self._notice_topic, qos=1)
+
+    def _on_subscribe(self, client: mqtt.Client, data: Any, mid: int, reasons: Any, properties: Any) -> None:
+        """Say what is kept, but only now: what an outage cut off, older news, paho repeats after ``on_connect``."""
         with self._guard:
             self._connected, self._outage_told = True, False
-            client.subscribe(self._notice_topic, qos=1)
             self._publish(topics.status_topic(self._device), b"online", retain=True)
             for topic, payload in self._retained.items():
                 self._publish(topic, payload, retain=True)

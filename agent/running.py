@@ -14,7 +14,7 @@ from agent.record import Phase, Slot, Trial
 from agent.slots import Slots
 from agent.starts import MOST as MOST_BAD_STARTS
 from agent.starts import StartCount
-from agent.trial import Damaged, Failed, Outcome, ProbationPassed, Started, Step, TrialPassed
+from agent.trial import Damaged, Ended, Failed, Outcome, ProbationPassed, Started, Step, TrialPassed
 from contract.errors import ReleaseError, StorageError
 from contract.events import log_event
 
@@ -45,6 +45,7 @@ class RunningModel:
         self._guard = threading.Lock()
         self._offered: tuple[Slot, Model] | None = None
         self._kept: dict[Slot, Model] = {}  # the committed model stays loaded during a trial: going back is instant
+        self._postponed = False
         self.slot: Slot | None = None
 
     @property
@@ -65,14 +66,21 @@ class RunningModel:
         except StorageError as error:
             # An attempt that cannot be counted must not be made: this run uses what is committed.
             log_event(logger, "trial.postponed", logging.ERROR, reason=error)
+            self._postponed = True
             return self._switch_to(self._slots.record.active)
         if step.outcome is Outcome.ROLLED_BACK:
             self._told(step)
         self._switch_to(self._after_bad_starts())
 
     def healthy(self) -> None:
-        """The run has lasted, or ends in order: earlier bad starts count no more."""
+        """The run has lasted: earlier bad starts count no more."""
         self._starts.end()
+
+    def ended(self) -> None:
+        """The run ends in order: it is no bad start, and the attempt that a trial spent on it is given back."""
+        self._starts.end()
+        if self._slots.record.trial and not self._postponed:
+            self._slots.settle(Ended())
 
     def _after_bad_starts(self) -> Slot | None:
         """Count this start of a committed release; give the slot to run, another one when too many ended badly."""

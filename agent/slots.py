@@ -6,6 +6,7 @@ state says that it is complete; a power cut between any two leaves a record that
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import logging
@@ -262,10 +263,20 @@ def open_slots(data: Path, model: str, attempts: int = 3) -> Iterator[Slots]:
     """
     with disk_errors():
         data.mkdir(parents=True, exist_ok=True)
-        lock = (data / "lock").open("ab")
+        lock = _open_lock(data / "lock")
     with lock:
         _lock(lock, data)
         yield Slots(data, model, attempts)
+
+
+def _open_lock(path: Path) -> BinaryIO:
+    """Open the lock file, for reading on a card that turned read-only: the committed release still runs from it."""
+    try:
+        return path.open("ab")
+    except OSError as error:
+        if error.errno != errno.EROFS or not path.exists():
+            raise
+        return path.open("rb")
 
 
 def _lock(file: BinaryIO, data: Path) -> None:

@@ -1,7 +1,8 @@
 """Owns the count of starts in a row that ended badly with the same committed release; refuses to decide what follows.
 
 A release that was committed may still meet a picture that ends the process. Then the service manager starts the
-agent again and again; without a count that would go on until its budget is spent and the camera stays dark.
+agent again and again; without a count that would go on until its budget is spent and the camera stays dark. Only
+starts of one boot count: a power cut says nothing about a release.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ from contract.files import atomic_write, json_bytes, read_capped
 
 logger = logging.getLogger("agent.starts")
 MOST = 5  # fewer than a service manager's budget, so that the fallback comes before it gives up
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 HEALTHY_S = 60.0  # a run that lasts this long was no failed start
 
 
@@ -30,7 +32,8 @@ class StartCount:
         before = self._read(digest)
         self._open = True
         try:
-            atomic_write(self._path, json_bytes({"v": 1, "digest": digest, "starts": before + 1}))
+            fields = {"v": 1, "digest": digest, "boot": _boot_id(), "starts": before + 1}
+            atomic_write(self._path, json_bytes(fields))
         except OSError as error:
             log_event(logger, "starts.uncounted", logging.WARNING, reason=error)
         return before
@@ -45,6 +48,15 @@ class StartCount:
     def _read(self, digest: str) -> int:
         try:
             fields = Fields(parse_object(read_capped(self._path, 1000), "starts.json"), "starts.json")
-            return fields.integer("starts") if fields.sha256("digest") == digest else 0
+            same = (fields.sha256("digest"), fields.text("boot")) == (digest, _boot_id())
+            return fields.integer("starts") if same else 0
         except (OSError, InputError):
             return 0
+
+
+def _boot_id() -> str:
+    """Give what the kernel calls this boot, or an empty text where it does not say."""
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return ""

@@ -40,7 +40,8 @@ def table(record: Record | None, last: dict[str, Any] | None) -> str:
     lines += [f"bad         release {bad.version}: {bad.reason}" for bad in record.bad]
     if last:
         detail = f", {last['error']}" if last.get("error") else ""
-        lines.append(f"last update {last.get('from')} to {last.get('to')}: {last.get('state')}{detail}")
+        before, after = (last.get(key) or "none" for key in ("from", "to"))
+        lines.append(f"last update {before} to {after}: {last.get('state')}{detail}")
     return "\n".join(lines)
 
 

@@ -16,6 +16,7 @@ Refuses files, sockets and the clock; ``agent.slots`` persists what comes out be
 
     Cleared, Materialised, Rejected   WATCHING, RUNNING: only the idle slot changes
     Started                           WATCHING, RUNNING: nothing; TRIAL, PROBATION: spends an attempt
+    Ended                             WATCHING, RUNNING: nothing; TRIAL, PROBATION: gives that attempt back
     Failed, RollBackAsked             RUNNING: to the other slot if it holds a proven release that is not bad;
                                       Failed without one changes nothing (this run goes on without a model)
     Damaged                           RUNNING: as Failed, without blame; to WATCHING when there is no other
@@ -49,6 +50,7 @@ class Outcome(enum.StrEnum):
     REJECTED = "release.rejected"
     TRIAL_STARTED = "trial.started"
     ATTEMPT_SPENT = "trial.attempt"
+    ATTEMPT_RETURNED = "trial.attempt_returned"
     TRIAL_PASSED = "trial.passed"
     COMMITTED = "slot.committed"
     ROLLED_BACK = "slot.rolled_back"
@@ -98,6 +100,11 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Ended:
+    """The program ends in order, asked to or with its film or camera: that is no fault of the release it ran."""
+
+
+@dataclass(frozen=True)
 class TrialPassed:
     """The release on trial has worked often enough."""
 
@@ -132,6 +139,7 @@ Event = (
     | Rejected
     | TrialBegun
     | Started
+    | Ended
     | TrialPassed
     | ProbationPassed
     | Failed
@@ -173,6 +181,8 @@ def advance(record: Record, event: Event) -> Step:
             return _begin(record, event, attempts - hot)
         case Started():
             return _started(record)
+        case Ended():
+            return _ended(record)
         case TrialPassed():
             trial = _trial(record, event, Phase.TRIAL)
             return Step(replace(record, trial=replace(trial, phase=Phase.PROBATION)), Outcome.TRIAL_PASSED)
@@ -230,6 +240,13 @@ def _started(record: Record) -> Step:
         return _roll_back(record, f"no attempt left in {record.trial.phase}: the agent ended each time")
     trial = replace(record.trial, attempts_left=record.trial.attempts_left - 1)
     return Step(replace(record, trial=trial), Outcome.ATTEMPT_SPENT)
+
+
+def _ended(record: Record) -> Step:
+    if record.trial is None:
+        return Step(record, Outcome.NOTHING)
+    trial = replace(record.trial, attempts_left=record.trial.attempts_left + 1)
+    return Step(replace(record, trial=trial), Outcome.ATTEMPT_RETURNED)
 
 
 def _commit(record: Record, trial: Trial) -> Step:

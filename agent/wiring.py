@@ -21,6 +21,7 @@ from agent.trial import Step
 from agent.update import Updater
 from agent.updating import UpdateThread
 from agent.watch import Watch
+from contract.errors import InputError, PeerError
 from contract.topics import edge_release_topic
 
 
@@ -64,12 +65,20 @@ class Agent:
         try:
             self.running.start()
             self.updating.start()
-            watch.run(camera)
+            self._run(watch, camera)
         finally:
-            self.running.healthy()
             self.pipeline.finish()
             self.updating.end()
             self.reporter.stop()
+
+    def _run(self, watch: Watch, camera: Camera) -> None:
+        """Watch, and tell an end in order, a camera that failed included, from a fault that a model may be behind."""
+        try:
+            watch.run(camera)
+        except (InputError, PeerError):
+            self.running.ended()
+            raise
+        self.running.ended()
 
     def _sighted(self, sighting: Sighting) -> None:
         self.log.write(sighting)

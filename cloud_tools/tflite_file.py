@@ -71,6 +71,19 @@ class TfliteFile:
         tensors = [graph.tensors[i] for i in graph.operators[names.index(operator)].inputs if i >= 0]
         return [self._values(tensor) for tensor in tensors if self._data(tensor) is not None]
 
+    def layer(self, operator: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Give (weights, bias) of the one operator of that name, float32; the weights have the outputs first.
+
+        The converter leaves a bias out that is zero everywhere, as that of a small head on a coarse grid may be.
+
+        Raises:
+            LookupError: it has no such operator, or several. ValueError: it has other constants.
+        """
+        weights, *rest = self.constants(operator) or [np.zeros(0, np.float32)]
+        if weights.ndim < 2 or len(rest) > 1:
+            raise ValueError(f"{operator} has not one matrix of weights and at most one bias")
+        return weights, rest[0] if rest else np.zeros(len(weights), np.float32)
+
     def buffer_of(self, operator: str) -> bytes:
         """Give the bytes of the first constant of the one operator of that name."""
         return self.constants(operator)[0].tobytes()

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from cloud_tools.backbones import SIZE, Backbone, check_precision, make_backbone
-from cloud_tools.bundle_writer import BundleParts, write_bundle
+from cloud_tools.bundle_writer import BundleParts, created_now, write_bundle
 from cloud_tools.dataset import Crop, Dataset
 from cloud_tools.embeddings import embed
 from cloud_tools.evaluation import Evaluation
 from cloud_tools.heads import EPOCHS, KINDS, Side, TrainedHead, Weights, train_head, warm_start
 from cloud_tools.inputs import resolve_weights
+from cloud_tools.keys import check_model_name
 from cloud_tools.splits import TEST, TRAIN
 from cloud_tools.tflite_file import read_model
 from cloud_tools.weights import WeightsFile, open_weights
@@ -96,6 +97,8 @@ def _check(out: Path, settings: Settings) -> None:
     if settings.head not in KINDS:
         raise InputError(f"no head {settings.head!r} (known: {', '.join(KINDS)})")
     check_precision(settings.precision)
+    check_model_name(settings.model)
+    created_now()  # SOURCE_DATE_EPOCH
 
 
 def _open_base(folder: Path | None, settings: Settings) -> Base | None:
@@ -120,7 +123,10 @@ def _labels(dataset: Dataset, base: Base | None) -> tuple[str, ...]:
         for side, least in ((TRAIN, LEAST_CROPS), (TEST, 1)):
             count = sum(crop.person == name for crop in dataset.side(side))
             if count < least:
-                raise InputError(f"{dataset.folder}: {name} has {count} {side} crops, at least {least} are needed")
+                raise InputError(
+                    f"{dataset.folder}: {name} has {count} {side} crops, at least {least} are needed; label more of "
+                    f"this person, or leave the person out (dataset from-video --people)"
+                )
     kept = tuple(label for label in base.manifest.labels if label in people) if base else ()
     return (*kept, *(name for name in people if name not in kept))
 

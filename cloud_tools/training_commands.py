@@ -103,7 +103,9 @@ def train_command(dataset: Path, out: Path, base: Path | None, as_json: bool, **
     with _progress() as tell:
         manifest, evaluation = train(load_dataset(dataset), out, Settings(**settings), base, tell)
     body = {"bundle": str(out), "version": manifest.version, "head_bytes": manifest.stages[-1].size}
+    weights = manifest.provenance["backbone"].get("weights", "unknown")
     lines = [f"{out}: release {manifest.version} of {manifest.model}, head {manifest.stages[-1].size} bytes"]
+    lines.append(f"backbone weights: {weights}")
     _print(body | evaluation.to_json(), as_json, lines + _evaluation_lines(evaluation))
 
 
@@ -161,6 +163,9 @@ def _evaluation_lines(evaluation: "Evaluation") -> list[str]:
         lines.append(f"{name:20} {part.crops:6} {part.accuracy:9.3f} {part.vote5:10.3f}{note}")
     if evaluation.strangers is not None:
         lines.append(f"strangers named: {100 * evaluation.strangers.named:.1f} % of windows of five crops")
+    lines.append(
+        f"threshold {evaluation.accept:g}, chosen on the test crops of the dataset the release was trained on"
+    )
     if evaluation.baseline is not None:
         lines.append(f"baseline {evaluation.baseline['accuracy']:.3f} ({evaluation.baseline['name']})")
     answers = sorted({label for row in evaluation.confusion.values() for label in row})

@@ -44,11 +44,11 @@ def dataset_from_video(
         InputError: ``out`` exists, no such person, no video, or not the video of the labels. Nothing is left then.
         OSError: the disk refused. Nothing is left then.
     """
-    _check(video, labels, out, people)
+    _check(video, labels, out, people, gap_s)
     with _opened(video) as capture:
         fps = capture.get(cv2.CAP_PROP_FPS)
         _check_size(video, labels, capture, fps)
-        wanted = _plan(labels, people or tuple(labels.household), every, gap_s, fps)
+        wanted = _plan(labels, tuple(dict.fromkeys(people or labels.household)), every, gap_s, fps)
         source: dict[str, object] = {
             "video_sha256": sha256_file(video),
             "fps": fps,
@@ -65,7 +65,9 @@ def dataset_from_video(
     return dataset
 
 
-def _check(video: Path, labels: Labels, out: Path, people: Sequence[str]) -> None:
+def _check(video: Path, labels: Labels, out: Path, people: Sequence[str], gap_s: float) -> None:
+    if not 0 <= gap_s < float("inf"):
+        raise InputError(f"a gap of {gap_s} s is no time")
     missing = [name for name in people if name not in labels.household]
     if missing:
         raise InputError(f"the labels know no {missing[0]!r} (they know {', '.join(labels.household)})")

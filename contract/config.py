@@ -6,6 +6,7 @@ is found months later.
 
 import dataclasses
 import difflib
+import math
 import tomllib
 import types
 import typing
@@ -76,6 +77,7 @@ def _value(hint: Any, value: Any, where: str, folder: Path) -> Any:
         value = folder / value if ok else value
     elif hint is float:
         hint_name, ok = "a number", isinstance(value, int | float) and not isinstance(value, bool)
+        ok = ok and math.isfinite(value)  # TOML has nan and inf, which pass or fail comparisons by chance
         value = float(value) if ok else value
     elif typing.get_origin(hint) is tuple:
         hint_name, ok = "a list", isinstance(value, list)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 from modelpatch.errors import PatchError
 
+EXTRAS = {"agent": "agent", "edge_relay": "relay", "cloud_tools": "cloud"}  # of setup.cfg, by program
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_CONFIG = 0, 1, 2, 78
 
 
@@ -54,6 +55,18 @@ def describe_os_error(error: OSError) -> str:
     return f"{error.filename}: {reason}" if error.filename else reason
 
 
+def missing_package(program: str, error: ModuleNotFoundError) -> str:
+    """Say in one line which package is missing and how it comes: a program installs only with its own extra.
+
+    Raises:
+        ModuleNotFoundError: what is missing is ours; that is a fault, not a missing package.
+    """
+    package = (error.name or "").split(".")[0]
+    if package in ("", "agent", "cloud_tools", "contract", "edge_relay", "modelpatch"):
+        raise error
+    return f"{program}: the Python package {package} is missing: pip install 'kinwatch[{EXTRAS[program]}]'"
+
+
 def run_command(name: str, command: Callable[[], int | None]) -> int:
     """Run ``command`` and turn our errors into one line on stderr and an exit code.
 
@@ -69,6 +82,9 @@ def run_command(name: str, command: Callable[[], int | None]) -> int:
         line, code = str(error), EXIT_FAILED
     except OSError as error:
         line, code = describe_os_error(error), EXIT_FAILED
+    except ModuleNotFoundError as error:
+        print(missing_package(name, error), file=sys.stderr)
+        return EXIT_FAILED
     except KeyboardInterrupt:
         line, code = "interrupted", 130
     print(f"{name}: {line}", file=sys.stderr)

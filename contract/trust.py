@@ -187,7 +187,8 @@ class HttpFetcher(FetcherInterface):
     def _chunks(self, url: str, response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
         limit_s = time.monotonic() + WHOLE_LIMIT_S
         try:
-            for chunk in response.stream(65_536):
+            # Not stream(): it waits until it has the whole piece, so that the limit would never be looked at.
+            while chunk := response.read1(65_536, decode_content=False):
                 self.bytes_received += len(chunk)
                 if time.monotonic() > limit_s:
                     raise DownloadError(f"{url}: not complete after {WHOLE_LIMIT_S:.0f} s")

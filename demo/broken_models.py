@@ -53,7 +53,7 @@ def write_crashing_in_trial(good_bundle: Path, out: Path, version: int) -> Manif
     """
     good = _copy(good_bundle, out)
     known = _pooled_selftest(out, good)
-    weights, bias = TfliteFile((out / HEAD).read_bytes()).constants("FULLY_CONNECTED")
+    weights, bias = TfliteFile((out / HEAD).read_bytes()).layer("FULLY_CONNECTED")
     manifest = _write(out, good, version, _crashing_head(known, weights.T, bias))
     expected = expected_rows(Chain(out, manifest).run(_inputs(out, manifest)))
     manifest = dataclasses.replace(manifest, selftest=dataclasses.replace(manifest.selftest, expected=expected))

@@ -11,14 +11,18 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, Root
-
 from contract.config import load_config
-from contract.errors import ConfigError, describe_os_error, run_command
+from contract.errors import ConfigError, describe_os_error, missing_package, run_command
 from contract.events import start_logging
 from edge_relay.config import RelayConfig
-from edge_relay.relay import Relay, sole_user
+
+try:
+    from tuf.api.exceptions import RepositoryError
+    from tuf.api.metadata import Metadata, Root
+
+    from edge_relay.relay import Relay, sole_user
+except ModuleNotFoundError as missing:
+    sys.exit(missing_package("edge_relay", missing))
 
 LEAVE_S = 0.5  # for helper threads to end by themselves
 

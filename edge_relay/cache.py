@@ -166,7 +166,8 @@ class DiskCache:
             raise StorageError(f"the cache of {self._limit} bytes has no room for {size} more")
 
     def _drop(self, sha256: str) -> None:
-        self.path(sha256).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a card that turned read-only: forgotten all the same, never served
+            self.path(sha256).unlink(missing_ok=True)
         self._entries.pop(sha256, None)
         self._checked.pop(sha256, None)
         self._touched_s.pop(sha256, None)

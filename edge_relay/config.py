@@ -35,7 +35,7 @@ class SiteSettings:
 
     def __post_init__(self) -> None:
         address = urlsplit(self.url)
-        if address.scheme not in ("http", "https") or not address.hostname:
+        if address.scheme not in ("http", "https") or not address.hostname or address.port == 0:  # over 65535: raises
             raise ValueError(f"url {self.url!r} is not http://... or https://...")
         _check_names("models", self.models)
         if taken := TOP_ROLES.intersection(self.models):

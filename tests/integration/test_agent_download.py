@@ -1,14 +1,21 @@
 """Fetching contents over real HTTP from a server that misbehaves: resume, caps, digests, finite tries."""
 
+import contextlib
+import threading
+import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from tuf.api.exceptions import DownloadError
 
 from agent import download
 from agent.download import MOST_TRIES, Downloads
+from contract import trust
 from contract.errors import PeerError, StorageError, TrustError
 from contract.release import content_path
+from contract.trust import HttpFetcher
 from tests.site_builder import frozen, sha256
 from tests.site_server import SiteServer, serving
 
@@ -153,7 +160,57 @@ def test_a_server_that_is_down_is_a_peer_error(downloads: Downloads, server: Sit
 def test_a_connection_that_goes_silent_is_given_up_and_resumed(downloads: Downloads, server: SiteServer) -> None:
     server.stall_after[PATH] = 100_000
     assert downloads.fetch(DIGEST, len(DATA)).read_bytes() == DATA
-    assert server.ranges == [f"bytes={download.CHUNK_BYTES}-"]  # less than one piece is fetched twice
+    assert server.ranges == ["bytes=100000-"]  # not one byte is fetched twice
+
+
+def test_a_sender_that_drips_is_given_up_and_what_came_is_kept(
+    downloads: Downloads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "WHOLE_LIMIT_S", 0.3)
+    monkeypatch.setattr(download, "SLOWEST_BYTES_S", 1e12)
+    monkeypatch.setattr(download, "MOST_TRIES", 2)
+    with dripping(len(DATA)) as url:
+        slow = Downloads(tmp_path / "downloads", url, wait=lambda seconds: False, timeout_s=1.0)
+        begin = time.monotonic()
+        with pytest.raises(PeerError, match="not complete after"):
+            slow.fetch(DIGEST, len(DATA))
+        assert time.monotonic() - begin < 5.0
+    assert (tmp_path / "downloads" / f"{DIGEST}.part").stat().st_size > 0
+
+
+def test_metadata_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trust, "WHOLE_LIMIT_S", 0.3)
+    with dripping(1000) as url:
+        begin = time.monotonic()
+        with pytest.raises(DownloadError, match="not complete after"):
+            list(HttpFetcher(1.0).fetch(f"{url}/metadata/timestamp.json"))
+        assert time.monotonic() - begin < 5.0
+
+
+@contextlib.contextmanager
+def dripping(length: int) -> Iterator[str]:
+    """Serve ``length`` bytes for any path, one every 20 ms: no wait is long, and the whole takes for ever."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(length))
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while not ending.wait(0.02):
+                    self.wfile.write(b"x")
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    ending = threading.Event()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            ending.set()
+            server.shutdown()
 
 
 def test_the_end_of_the_program_ends_the_waiting(tmp_path: Path, server: SiteServer) -> None:

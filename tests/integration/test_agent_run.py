@@ -15,8 +15,12 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from agent import doctor
+from agent.config import load
+from agent.reporter import Reporter
 from contract import topics
-from contract.errors import EXIT_CONFIG, EXIT_FAILED
+from contract.broker import BrokerAddress
+from contract.errors import EXIT_CONFIG, EXIT_FAILED, PeerError
 from contract.manifest import NAME
 from contract.topics import ReleaseNotice
 from tests.agent_process import LIMIT_S, ROOT, AgentProcess, RunnableSite, write_film
@@ -202,6 +206,85 @@ def test_a_broker_that_goes_and_comes_back_costs_one_line_and_no_news(
         agent.kill()
 
 
+class DeafBroker:
+    """Speaks just enough MQTT; it acknowledges no publication, so that paho repeats them after an outage."""
+
+    def __init__(self) -> None:
+        self.door = socket.create_server(("127.0.0.1", 0))
+        self.door.settimeout(LIMIT_S)
+        self.port = int(self.door.getsockname()[1])
+
+    def accept(self) -> None:
+        """Take a connection, and its subscription."""
+        self.peer, _ = self.door.accept()
+        self.peer.settimeout(LIMIT_S)
+        self.expect(1)
+        self.peer.sendall(b"\x20\x02\x00\x00")
+        number = self.expect(8)[:2]
+        self.peer.sendall(b"\x90\x03" + number + b"\x01")
+
+    def expect(self, kind: int) -> bytes:
+        """Read packets up to one of ``kind``; give its body."""
+        while True:
+            head, length, shift = self.peer.recv(1)[0], 0, 0
+            while True:
+                byte = self.peer.recv(1)[0]
+                length, shift = length | (byte & 127) << shift, shift + 7
+                if byte < 128:
+                    break
+            body = b""
+            while len(body) < length:
+                body += self.peer.recv(length - len(body))
+            if head >> 4 == kind:
+                return body
+
+    def published(self, topic: str) -> bytes:
+        """Give the next payload for ``topic`` (QoS 1)."""
+        while True:
+            body = self.expect(3)
+            end = 2 + int.from_bytes(body[:2], "big")
+            if body[2:end].decode() == topic:
+                return body[end + 2 :]
+
+
+def test_after_an_outage_the_newest_update_is_said_last() -> None:
+    broker, topic = DeafBroker(), topics.update_topic("porch")
+    reporter = Reporter(BrokerAddress("127.0.0.1", broker.port), "porch", "kinwatch/edge/home/releases/m/stable")
+    reporter.start()
+    try:
+        broker.accept()
+        broker.published(topics.status_topic("porch"))
+        reporter.update({"state": "trial"})
+        assert b"trial" in broker.published(topic)  # and never acknowledged
+        broker.peer.close()
+        while reporter._connected:
+            time.sleep(0.01)
+        reporter.update({"state": "committed"})
+        broker.accept()
+        said = broker.published(topic)
+        while b"committed" not in said:
+            said = broker.published(topic)
+        broker.peer.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            said = broker.published(topic)
+        assert b"committed" in said
+    finally:
+        broker.peer.close()
+        broker.door.close()
+        reporter.stop()
+
+
+def test_doctor_gives_up_on_a_broker_that_never_answers(agent: AgentProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "LIMIT_S", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        text = re.sub(r"mqtt://[^\"]*", f"mqtt://127.0.0.1:{mute.getsockname()[1]}", agent.config.read_text())
+        agent.config.write_text(text)
+        begin = time.monotonic()
+        with pytest.raises(PeerError, match="no answer"):
+            doctor._broker(load(agent.config))
+        assert time.monotonic() - begin < LIMIT_S / 2
+
+
 def test_a_broker_that_is_down_from_the_start_costs_one_line(agent: AgentProcess) -> None:
     agent.start().wait_for("slot.committed")
     assert agent.stop() == 0
@@ -255,6 +338,7 @@ def test_an_unknown_key_stops_the_start_and_names_the_nearest(agent: AgentProces
         ("http://", "ftp://", "url"),
         ("mqtt://", "tcp://", "broker"),
         ("1.root.json", "no.json", "root"),
+        ("1.root.json", "timestamp.json", "is no root metadata"),
         ("attempts = 3", "attempts = 0", "attempts"),
         ('id = "porch"', "", "id"),
     ],
@@ -339,6 +423,9 @@ def test_check_finds_a_bit_that_turned(agent: AgentProcess) -> None:
     assert "head.tflite" in one_line(agent.command("check"), EXIT_FAILED)
     found = json.loads(agent.command("check", "--json").stdout)
     assert (found["ok"], len(found["problems"])) == (False, 1)
+    model = json.loads(agent.command("doctor", "--json").stdout)[-1]
+    assert (model["name"], model["ok"]) == ("model", False)
+    assert "head.tflite" in model["text"]
     mark = agent.mark()
     agent.start().wait_for("slot.committed", after=mark)  # fetched again, and tried again
     assert agent.stop() == 0

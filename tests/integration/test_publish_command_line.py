@@ -3,6 +3,7 @@
 import json
 import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -72,6 +73,15 @@ def test_keys_init_refuses_keys_in_the_served_folder(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "must not be in the served folder" in one_line(done.stderr)
     assert not (tmp_path / "site").exists()
+
+
+def test_keys_init_says_the_refresh_that_works(tmp_path: Path) -> None:
+    done = cloud_tools("keys", "init", tmp_path / "my site", "--keys", tmp_path / "my keys")
+    line = done.stdout.splitlines()[-1]
+    words = shlex.split(line.split("days: ", 1)[1])
+    assert words[:3] == ["cloud_tools", "keys", "refresh"]
+    again = cloud_tools(*words[1:])
+    assert (again.returncode, again.stdout) == (0, "signed again: timestamp\n"), again.stderr
 
 
 def test_a_bundle_with_a_missing_file_is_one_clear_line(site: Site) -> None:

@@ -5,6 +5,7 @@ import logging
 import threading
 from pathlib import Path
 
+import cv2
 import pytest
 
 from agent.camera import Camera, CameraSettings, open_camera
@@ -80,6 +81,17 @@ def test_a_file_that_is_no_video_is_named(tmp_path: Path, content: bytes, name: 
     path.write_bytes(content)
     with pytest.raises(InputError, match=f"{name}: not a video"):
         open_camera(CameraSettings(str(path)))
+
+
+def test_opencv_adds_no_line_of_its_own(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "film.avi"
+    path.write_bytes(bytes(range(256)) * 400)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_WARNING)
+    with pytest.raises(InputError, match="not a video"):
+        open_camera(CameraSettings(str(path)))
+    with pytest.raises(PeerError, match="does not open"):
+        open_camera(CameraSettings("/dev/null"))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_missing_empty_folder_device_and_stream_are_told_apart(tmp_path: Path) -> None:

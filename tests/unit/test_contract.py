@@ -5,6 +5,8 @@ import dataclasses
 import hashlib
 import json
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract import sd_notify, topics
+from contract.broker import parse_broker
 from contract.config import load_config
-from contract.errors import ConfigError, InputError, PeerError, run_command
+from contract.errors import ConfigError, InputError, PeerError, missing_package, run_command
 from contract.files import atomic_file, atomic_write, json_bytes, read_capped
 from contract.manifest import (
     Manifest,
@@ -86,6 +89,28 @@ def test_an_error_becomes_one_line_and_an_exit_code(
 
     assert run_command("prog", fail) == code
     assert capsys.readouterr().err == text + "\n"
+
+
+def test_a_missing_package_names_the_extra_that_brings_it(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> int:
+        raise ModuleNotFoundError("No module named 'cv2'", name="cv2")
+
+    assert run_command("agent", fail) == 1
+    assert capsys.readouterr().err == "agent: the Python package cv2 is missing: pip install 'kinwatch[agent]'\n"
+
+
+def test_a_missing_module_of_ours_is_a_fault() -> None:
+    with pytest.raises(ModuleNotFoundError):
+        missing_package("agent", ModuleNotFoundError("No module named 'agent.x'", name="agent.x"))
+
+
+@pytest.mark.parametrize(("program", "package"), [("cloud_tools", "click"), ("edge_relay", "aiohttp")])
+def test_a_program_without_its_extra_says_so_in_one_line(program: str, package: str) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None; import {program}.__main__"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert f"{package} is missing: pip install 'kinwatch[" in done.stderr
 
 
 def test_a_bug_is_not_hidden_as_a_clear_line() -> None:
@@ -173,11 +198,20 @@ def test_a_configuration_file_fills_its_dataclass(tmp_path: Path) -> None:
         ('id="a"\ndata="d"\ntries=0', "tries must be at least 1"),
         ('id="a"\ndata="d"\nnames=[1]', r"names\[\] must be a string"),
         ("id=", "c.toml: "),
+        ('id="a"\ndata="d"\n[camera]\npace=nan', r"camera\.pace must be a number, not nan"),
+        ('id="a"\ndata="d"\n[camera]\npace=-inf', r"camera\.pace must be a number, not -inf"),
     ],
 )
 def test_a_wrong_configuration_names_the_key(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         config(tmp_path, text)
+
+
+@pytest.mark.parametrize("host", ["a..b", ".", "x" * 64])
+def test_a_broker_whose_host_can_be_none_is_refused_before_anything_connects(host: str) -> None:
+    with pytest.raises(InputError, match="a broker is written"):
+        parse_broker(f"mqtt://user:secret@{host}:1883")
+    assert parse_broker("mqtt://[::1]:1").host == "::1"
 
 
 def test_a_missing_configuration_file_is_named(tmp_path: Path) -> None:

@@ -150,6 +150,27 @@ def test_a_corrupt_entry_is_a_miss_and_is_mended(tmp_path: Path) -> None:
     run(tmp_path, work)
 
 
+def test_a_corrupt_entry_on_a_card_that_turned_read_only_is_passed_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if not (missing_ok and not path.exists()):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    async def work(bench: Bench) -> None:
+        item = item_of(DATA)
+        await bench.read(item)
+        bench.cache.path(item.sha256).write_bytes(bytes(len(DATA)))
+        bench.upstream.disk_error = OSError(errno.EROFS, "Read-only file system")
+        bench.cache.part(item.sha256).unlink(missing_ok=True)
+        monkeypatch.setattr(Path, "unlink", refuse)
+        monkeypatch.setattr(DiskCache, "part", lambda cache, sha256: tmp_path / "none" / sha256)
+        async with bench.supply.hold(item) as held:
+            assert held == Held(None, DATA)
+
+    run(tmp_path, work)
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EIO])
 def test_a_disk_that_refuses_makes_a_checked_pass_through(tmp_path: Path, number: int) -> None:
     async def work(bench: Bench) -> None:

@@ -15,7 +15,7 @@ from agent.slots import Slots
 from agent.starts import MOST, StartCount
 from agent.trial import Outcome, Step, TrialBegun
 from agent.watch import Watch
-from contract.errors import ReleaseError
+from contract.errors import ReleaseError, StorageError
 from tests.devices import make_release, sources
 
 SETTINGS = TrialSettings(attempts=3, crops=4, seconds=3.0, probation_s=2.0)
@@ -305,6 +305,36 @@ def test_runs_that_last_or_end_in_order_are_no_bad_starts(bench: Bench) -> None:
         bench.start()
         bench.running.healthy()
     assert bench.version == 1
+    for _ in range(3 * MOST):
+        bench.start()
+        bench.running.ended()
+    assert bench.version == 1
+
+
+def test_runs_that_end_in_order_do_not_use_up_a_trial(bench: Bench) -> None:
+    bench.commit(1)
+    bench.offer(2)
+    for _ in range(10):
+        bench.running.ended()
+        bench.start()
+        assert bench.version == 2
+    assert bench.slots.record.bad == ()
+
+
+def test_an_attempt_that_was_not_counted_is_not_given_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.commit(1)
+    bench.offer(2)
+    left = bench.slots.record.trial.attempts_left
+    with monkeypatch.context() as patch:
+        patch.setattr(Slots, "_save", _full_disk)
+        bench.start()
+    assert bench.version == 1
+    bench.running.ended()
+    assert bench.slots.record.trial.attempts_left == left
+
+
+def _full_disk(slots: Slots, record: object) -> None:
+    raise StorageError("the disk is full")
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b'{"v":1,"digest":"x","starts":99}', b'{"starts":-1}'])
@@ -312,4 +342,14 @@ def test_a_damaged_count_is_none(bench: Bench, data: bytes) -> None:
     bench.commit(1)
     (bench.folder / "data" / "starts.json").write_bytes(data)
     bench.start()
+    assert bench.version == 1
+
+
+def test_power_cuts_are_no_bad_starts(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.commit(1)
+    boot = tmp_path / "boot_id"
+    monkeypatch.setattr("agent.starts.BOOT_ID", boot)
+    for number in range(3 * MOST):
+        boot.write_text(f"boot-{number}\n")
+        bench.start()
     assert bench.version == 1

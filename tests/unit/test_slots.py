@@ -1,8 +1,10 @@
 """Slots on a real folder: what is written, in which order, and what a restart makes of it."""
 
+import errno
 import json
 import multiprocessing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,6 +37,28 @@ def test_a_release_is_in_the_idle_slot_with_every_digest(tmp_path: Path) -> None
     assert commit(slots, tmp_path, 2) is Slot.B
     assert [slots.problem(slot) for slot in Slot] == [None, None]
     assert Slots(tmp_path / "data", "household").record == slots.record
+
+
+def test_a_card_that_turned_read_only_still_gives_the_committed_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_slots(tmp_path / "data", "household") as slots:
+        commit(slots, tmp_path, 1)
+    as_usual = Path.open
+
+    def read_only(path: Path, mode: str = "r", *rest: Any, **more: Any) -> Any:
+        if set(mode) & set("wa+x"):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return as_usual(path, mode, *rest, **more)
+
+    monkeypatch.setattr(Path, "open", read_only)
+    with open_slots(tmp_path / "data", "household") as slots:
+        assert slots.record.running is Slot.A
+        assert slots.check() == []
+        with pytest.raises(InputError, match="already runs"), open_slots(tmp_path / "data", "household"):
+            pass
+    with pytest.raises(StorageError, match="Read-only"), open_slots(tmp_path / "other", "household"):
+        pass
 
 
 def test_the_active_slot_is_never_written(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from agent.record import MOST_BAD, Held, Phase, Record, Slot, parse_record
 from agent.trial import (
     Cleared,
     Damaged,
+    Ended,
     Event,
     Failed,
     Materialised,
@@ -87,6 +88,23 @@ def test_an_installed_release_that_no_agent_swapped_in_still_has_every_attempt()
     record = after(Record("m"), Cleared(Slot.A), Materialised(Slot.A, 1, digest(1)), TrialBegun(1, hot=False))
     step = advance(record, Started())
     assert (step.outcome, step.record.running) == (Outcome.ATTEMPT_SPENT, Slot.A)
+
+
+@pytest.mark.parametrize("phase", [(), (TrialPassed(),)])
+def test_a_run_that_ends_in_order_gives_its_attempt_back(phase: tuple[Event, ...]) -> None:
+    begun = after(install(committed(1), 2, attempts=1), *phase)
+    record = begun
+    for _ in range(5):
+        step = advance(record, Ended())
+        assert step.outcome is Outcome.ATTEMPT_RETURNED
+        step = advance(step.record, Started())
+        assert (step.outcome, step.record) == (Outcome.ATTEMPT_SPENT, begun)
+        record = step.record
+    assert advance(record, Started()).outcome is Outcome.ROLLED_BACK
+
+
+def test_an_end_in_order_outside_a_trial_changes_nothing() -> None:
+    assert advance(committed(1), Ended()) == Step(committed(1), Outcome.NOTHING)
 
 
 def test_a_failing_trial_goes_back_and_is_remembered_as_bad() -> None:
@@ -266,6 +284,13 @@ class SlotMachine(RuleBasedStateMachine):
             elif before:
                 assert step.record.trial is not None
                 assert step.record.trial.attempts_left == before.attempts_left - 1
+
+    @rule()
+    def ends_in_order(self) -> None:
+        """The program is told to end, and starts again: nothing was spent."""
+        before = self.record
+        self.step(Ended())
+        assert self.step(Started()).record == before
 
     @precondition(lambda self: self.record.running is not None)
     @rule()
