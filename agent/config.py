@@ -2,15 +2,14 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from agent.camera import CameraSettings
 from agent.consensus import ConsensusSettings
 from agent.motion import MotionSettings
 from agent.proving import TrialSettings
 from agent.tracking import TrackSettings
-from contract.broker import BrokerAddress, parse_broker
-from contract.checks import parse_object, safe_name
+from contract.broker import MqttSettings
+from contract.checks import check_http_url, check_poll, parse_object, safe_name
 from contract.config import load_config
 from contract.errors import ConfigError, InputError
 from contract.files import read_capped
@@ -43,26 +42,8 @@ class RelaySettings:
     def __post_init__(self) -> None:
         """Refuse what is no address."""
         _check_name(self.name, "name")
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:  # over 65535 it raises
-            raise ValueError("url is not http://host:port or https://host")
-        if not 0.05 <= self.poll_s <= 604_800:
-            raise ValueError("poll_s must be from 0.05 to 604800 (a week)")
-
-
-@dataclass(frozen=True)
-class MqttSettings:
-    """The broker: mqtt://[user:password@]host[:port], or mqtts:// for TLS."""
-
-    broker: str = "mqtt://localhost:1883"
-
-    def __post_init__(self) -> None:
-        """Refuse what is no address; the text never holds the password."""
-        self.address()
-
-    def address(self) -> BrokerAddress:
-        """Give the broker's address; InputError when it is none."""
-        return parse_broker(self.broker)
+        check_http_url(self.url)
+        check_poll(self.poll_s)
 
 
 @dataclass(frozen=True)

@@ -35,3 +35,18 @@ def parse_broker(url: str) -> BrokerAddress:
         raise InputError(expected)
     user, password = (unquote(text) if text else None for text in (parts.username, parts.password))
     return BrokerAddress(parts.hostname, port, parts.scheme == "mqtts", user, password)
+
+
+@dataclass(frozen=True)
+class MqttSettings:
+    """The table ``[mqtt]`` of a configuration; the broker as ``parse_broker`` reads it."""
+
+    broker: str = "mqtt://localhost:1883"
+
+    def __post_init__(self) -> None:
+        """Refuse what is no address; the text never holds the password."""
+        self.address()
+
+    def address(self) -> BrokerAddress:
+        """Give the broker's address; InputError when it is none."""
+        return parse_broker(self.broker)

@@ -6,6 +6,7 @@ Unknown fields pass (an older program must read what a newer one wrote); known f
 import json
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
 from contract.errors import InputError
 
@@ -89,6 +90,19 @@ class Fields:
     def object(self, key: str) -> "Fields":
         """Give the object ``key``."""
         return Fields(self.value.get(key), f"{self.where}: {key}")
+
+
+def check_http_url(url: str) -> None:
+    """Refuse what is no http:// or https:// address of a host; ValueError says so."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:  # over 65535 it raises itself
+        raise ValueError(f"url {url!r} is not http://host:port or https://host")
+
+
+def check_poll(poll_s: float) -> None:
+    """Refuse a pause between two looks at a site that is none, or longer than a week; ValueError says so."""
+    if not 0.05 <= poll_s <= 604_800:
+        raise ValueError("poll_s must be from 0.05 to 604800 (a week)")
 
 
 def safe_name(value: str, where: str) -> str:

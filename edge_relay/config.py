@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from contract.broker import BrokerAddress, parse_broker
-from contract.checks import safe_name
+from contract.broker import MqttSettings
+from contract.checks import check_http_url, check_poll, safe_name
 from contract.errors import InputError
 
 TOP_ROLES = frozenset({"root", "targets", "snapshot", "timestamp"})  # a model's metadata is a role of its name
@@ -34,29 +33,12 @@ class SiteSettings:
     poll_s: float = 900.0
 
     def __post_init__(self) -> None:
-        address = urlsplit(self.url)
-        if address.scheme not in ("http", "https") or not address.hostname or address.port == 0:  # over 65535: raises
-            raise ValueError(f"url {self.url!r} is not http://... or https://...")
+        check_http_url(self.url)
         _check_names("models", self.models)
         if taken := TOP_ROLES.intersection(self.models):
             raise ValueError(f"models: {min(taken)} is the name of a top-level role of TUF")
         _check_names("channels", self.channels)
-        if not 0.05 <= self.poll_s <= 604_800:
-            raise ValueError("poll_s must be from 0.05 to 604800 (a week)")
-
-
-@dataclass(frozen=True)
-class MqttSettings:
-    """The broker that brings release notices and takes ours: mqtt://[user:password@]host[:port], or mqtts://."""
-
-    broker: str = "mqtt://localhost:1883"
-
-    def __post_init__(self) -> None:
-        self.endpoint()
-
-    def endpoint(self) -> BrokerAddress:
-        """Give the broker's address; InputError when it is none."""
-        return parse_broker(self.broker)
+        check_poll(self.poll_s)
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class Relay:
         updates = Updates(self._config, self._mirror, supply)
         site = self._config.site
         subscriptions = [(model, channel) for model in site.models for channel in site.channels]
-        notices = Notices(self._config.mqtt.endpoint(), self._config.name, subscriptions, updates.hint)
+        notices = Notices(self._config.mqtt.address(), self._config.name, subscriptions, updates.hint)
         server = Server(
             self._mirror, supply, self._counters, lambda: updates.catalog, lambda: self._state(updates, notices)
         )

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from contract.broker import BrokerAddress
+from contract.broker import BrokerAddress, MqttSettings
 from contract.config import load_config
 from contract.errors import ConfigError
 from edge_relay.__main__ import check_root, main
-from edge_relay.config import MqttSettings, RelayConfig
+from edge_relay.config import RelayConfig
 
 LEAST = (
     'name = "home"\ndata = "data"\n[site]\nurl = "https://site.example"\nroot = "root.json"\nmodels = ["household"]\n'
@@ -66,7 +66,7 @@ def test_a_wrong_value_stops_the_start_and_is_named(tmp_path: Path, change: tupl
     ],
 )
 def test_a_broker_url_gives_host_port_and_account(url: str, endpoint: BrokerAddress) -> None:
-    assert MqttSettings(url).endpoint() == endpoint
+    assert MqttSettings(url).address() == endpoint
 
 
 @pytest.mark.parametrize("text", [None, "no json", "{}"])
