@@ -14,10 +14,10 @@ demo: setup ## run the whole loop on real video: train, publish, relay, patch, t
 	@$(BIN)/python -m demo --speed $(or $(SPEED),4) --out $(or $(OUT),demo-run)
 
 test: setup system-tests inputs ## run every test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest
 
 quick: setup ## run the fast tests only: no network, broker, camera or training
-	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/unit -m "not slow"
+	$(BIN)/python -m pytest tests/unit -m "not slow"
 
 check: setup ## lint, types and import contracts
 	$(BIN)/ruff check .

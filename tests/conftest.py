@@ -32,14 +32,3 @@ def embedded_broker(tmp_path: Path) -> Iterator[Broker]:
     running = start_broker("iotcore", tmp_path / "broker")
     yield running
     running.stop()
-
-
-TRAINED = {"bundle_one", "bundle_two", "vtest_dataset_six", "demo_report"}
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests must share a worker: those of a file, and all that need trained releases (trained once)."""
-    for item in items:
-        trained = TRAINED.intersection(getattr(item, "fixturenames", ()))
-        item.add_marker(pytest.mark.xdist_group("trained" if trained else item.path.name))
