@@ -50,8 +50,8 @@ def test_both_agents_name_the_sixth_person_only_after_the_update(demo_report: di
     assert {item["device"] for item in after if item["label"] == SIXTH} == set(DEVICES)
 
 
-def test_both_broken_releases_are_refused_or_rolled_back(demo_report: dict) -> None:
-    assert {verdict["state"] for verdict in demo_report["verdicts"]["3"].values()} == {"refused"}
+def test_both_broken_releases_are_rejected_or_rolled_back(demo_report: dict) -> None:
+    assert {verdict["state"] for verdict in demo_report["verdicts"]["3"].values()} == {"rejected"}
     assert {verdict["state"] for verdict in demo_report["verdicts"]["4"].values()} == {"rolled_back"}
     assert set(demo_report["verdicts"]["4"]) == set(DEVICES)
 
