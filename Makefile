@@ -2,7 +2,9 @@
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+# By content, not by time: a fresh checkout of the same files must not need the network again.
+INSTALLED_FROM := setup.cfg pyproject.toml constraints.txt prepare_machine.sh
+STAMP := $(VENV)/.installed-$(shell cat $(INSTALLED_FROM) | cksum | cut -d" " -f1)
 
 
 .PHONY: help demo test quick check format setup inputs clean benchmarks
@@ -37,7 +39,7 @@ benchmarks: setup inputs ## measure what the documents state
 
 setup: $(STAMP)
 
-$(STAMP): setup.cfg pyproject.toml constraints.txt prepare_machine.sh
+$(STAMP):
 	@./prepare_machine.sh $(VENV)
 	@touch $@
 
