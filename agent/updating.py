@@ -83,8 +83,7 @@ class UpdateThread(threading.Thread):
             return self._poll()  # told, and remembered as bad: trying again would change nothing
         except KinwatchError as error:
             return self._failed(error)
-        except Exception as error:
-            # A fault of ours in one update must not leave a device that never updates again.
+        except Exception as error:  # a fault of ours in one update must not end all later ones
             logger.exception("update.fault")
             return self._failed(f"{type(error).__name__}: {error}")
         self._failures = 0

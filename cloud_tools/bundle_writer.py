@@ -9,8 +9,6 @@ import datetime as dt
 import hashlib
 import os
 import platform
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +24,7 @@ from cloud_tools.selftest_inputs import selftest_bytes, selftest_inputs
 from cloud_tools.tflite_file import Runner, TfliteFile
 from contract import __version__
 from contract.errors import InputError
-from contract.files import atomic_write, fsync_folder
+from contract.files import atomic_folder, atomic_write
 from contract.manifest import NAME, Manifest, Preprocess, SelfTest, Stage, Thresholds, load_bundle
 
 BACKBONE, HEAD, SELFTEST = "backbone.tflite", "head.tflite", "selftest.npz"
@@ -63,10 +61,7 @@ def write_bundle(
     Raises:
         InputError, ReleaseError, OSError: as the steps do; nothing is left at ``out``.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
-    try:
-        building.chmod(0o755)
+    with atomic_folder(out) as building:
         for name, data in ((BACKBONE, parts.backbone), (HEAD, parts.head), (SELFTEST, _selftest_file(base))):
             atomic_write(building / name, data)
         manifest = _manifest(building, parts)
@@ -78,11 +73,6 @@ def write_bundle(
         manifest = _finished(manifest, chain, dataset, evaluation, calibration)
         atomic_write(building / NAME, manifest.to_bytes())
         load_bundle(building)  # what a device will check, checked here
-        building.rename(out)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
-    fsync_folder(out.parent)
     return manifest, evaluation
 
 

@@ -7,9 +7,6 @@ Refuses to put a key below a served folder and to overwrite one. Layout (docs/ad
     KEYS/root.json                                          public: what relays and devices are installed with
 """
 
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +15,7 @@ from securesystemslib.signer import CryptoSigner
 
 from contract.checks import safe_name
 from contract.errors import InputError, describe_os_error
-from contract.files import atomic_write, fsync_folder, read_capped
+from contract.files import atomic_folder, atomic_write, read_capped
 
 OFFLINE = ("root", "targets")
 ONLINE = ("snapshot", "timestamp")
@@ -65,15 +62,8 @@ class KeyFolder:
             raise InputError(
                 f"{self.path} is there already, and keys are never overwritten (of an interrupted run? remove it)"
             )
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", suffix=".tmp", dir=self.path.parent))
-        try:
-            self._fill(KeyFolder(temporary), names)
-            os.rename(temporary, self.path)  # noqa: PTH104 - the same file system; fails when the name was taken
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        fsync_folder(self.path.parent)
+        with atomic_folder(self.path, 0o700) as building:
+            self._fill(KeyFolder(building), names)
 
     @staticmethod
     def _fill(folder: "KeyFolder", models: Sequence[str]) -> None:

@@ -3,8 +3,6 @@
 Crops are cut by ``contract.preprocess.crop``, the code that the device runs (10 % context, clipped to the frame).
 """
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +13,7 @@ from cloud_tools.dataset import NAME, Crop, Dataset, pixel_digest
 from cloud_tools.labels import Labels
 from cloud_tools.splits import GAP, HOLE_FRAMES, RULE, TEST, split_by_time, split_visits
 from contract.errors import InputError
-from contract.files import atomic_write, fsync_folder, sha256_file
+from contract.files import atomic_folder, atomic_write, sha256_file
 from contract.manifest import UNKNOWN
 from contract.preprocess import Box, Image, crop
 
@@ -57,7 +55,7 @@ def dataset_from_video(
             "hole_frames": HOLE_FRAMES,
             "split": RULE,
         }
-        with _new_folder(out) as building:
+        with atomic_folder(out) as building:
             crops = [item for frame in _frames(capture, wanted, progress, video) for item in _cut(*frame, building)]
             crops.sort(key=lambda item: (item.person, item.frame, item.file))
             dataset = Dataset(out, source, tuple(crops))
@@ -138,18 +136,3 @@ def _cut(image: Image, items: list[tuple[Crop, Box]], folder: Path) -> Iterator[
             raise InputError(f"{item.file}: cannot be written as PNG")
         path.write_bytes(data.tobytes())
         yield Crop(item.file, item.person, item.frame, item.time_s, item.visit, item.split, pixel_digest(cut))
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """Give a temporary folder beside ``out`` that takes its name when the block ends without an error."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
-    try:
-        building.chmod(0o755)
-        yield building
-        building.rename(out)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
-    fsync_folder(out.parent)

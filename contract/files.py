@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,9 +42,30 @@ def atomic_file(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
         Path(temporary).replace(path)
-    except BaseException:
+    except BaseException:  # Ctrl-C too must leave no temporary
         with contextlib.suppress(OSError):
             Path(temporary).unlink()
+        raise
+    fsync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path, mode: int = 0o755) -> Iterator[Path]:
+    """Give a temporary folder beside ``path`` that takes its name when the block ends without an error.
+
+    ``path`` must not be there yet, or be an empty folder. On any error nothing of the folder is left.
+
+    Raises:
+        OSError: the disk refused, or the name was taken meanwhile.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    try:
+        building.chmod(mode)
+        yield building
+        building.rename(path)
+    except BaseException:  # Ctrl-C too must leave no half folder
+        shutil.rmtree(building, ignore_errors=True)
         raise
     fsync_folder(path.parent)
 

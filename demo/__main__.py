@@ -47,7 +47,8 @@ def run(chosen: argparse.Namespace) -> int:
     try:
         tell(console, folder, settings, Path(inputs["labels"]), out, begin)
     finally:
-        shutil.copytree(folder / "logs", out / "logs", dirs_exist_ok=True) if (folder / "logs").exists() else None
+        if (folder / "logs").exists():
+            shutil.copytree(folder / "logs", out / "logs", dirs_exist_ok=True)
         if chosen.keep:
             console.print(f"The house is kept in {folder}", soft_wrap=True)
         else:

@@ -118,14 +118,6 @@ class House:
         except (OSError, ValueError):
             return None
 
-    def agent_status(self, device: str) -> dict[str, Any]:
-        """Give what ``agent status --json`` says of ``device``."""
-        command = [console_script("agent"), "status", "--config", str(self.folder / f"{device}.toml"), "--json"]
-        done = _run(command)
-        if done.returncode:
-            raise HouseError(f"agent status of {device}: {done.stderr.strip()}")
-        return dict(json.loads(done.stdout))
-
     def wait_committed(self, device: str, version: int, limit_s: float) -> float:
         """Wait until ``device`` reports that it keeps release ``version``; give the seconds it took."""
         observer = self.observer

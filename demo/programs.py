@@ -51,19 +51,6 @@ class Program:
             if self._process is not None:
                 self._process.send_signal(signal.SIGKILL)
 
-    @property
-    def pid(self) -> int:
-        """The process id of the running process."""
-        with self._lock:
-            assert self._process is not None
-            return self._process.pid
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process runs at this moment."""
-        with self._lock:
-            return self._process is not None and self._process.poll() is None
-
     def tail(self, lines: int = 15) -> str:
         """Give the end of the log."""
         try:

@@ -43,7 +43,8 @@ def renumber(bundle: Path, target: Path, version: int) -> Path:
     """Make a release ``version`` with the files of ``bundle``."""
     target.mkdir()
     for path in bundle.iterdir():
-        (target / path.name).hardlink_to(path) if path.name != NAME else None
+        if path.name != NAME:
+            (target / path.name).hardlink_to(path)
     manifest = json.loads((bundle / NAME).read_text())
     (target / NAME).write_text(json.dumps(manifest | {"version": version}))
     return target
