@@ -4,7 +4,9 @@ Refuses to import anything outside the standard library: applying and inspecting
 patch needs numpy, which is imported when a `diff_*` function is first called.
 """
 
+import importlib
 import os
+from typing import TYPE_CHECKING, Any
 
 from modelpatch.applying import Applied, apply_stream
 from modelpatch.errors import (
@@ -18,7 +20,6 @@ from modelpatch.errors import (
     UnsupportedPatchError,
 )
 from modelpatch.files import apply_file
-from modelpatch.folder import apply_folder
 from modelpatch.header import (
     DEFAULT_FEATURES,
     DEFAULT_MEMORY_BYTES,
@@ -27,7 +28,11 @@ from modelpatch.header import (
     PatchKind,
     read_header,
 )
-from modelpatch.inspection import inspect_patch
+
+if TYPE_CHECKING:
+    from modelpatch.comparison import compare
+    from modelpatch.folder import apply_folder
+    from modelpatch.inspection import inspect_patch
 
 __all__ = [
     "DEFAULT_FEATURES",
@@ -47,12 +52,26 @@ __all__ = [
     "apply_file",
     "apply_folder",
     "apply_stream",
+    "compare",
     "diff_bytes",
     "diff_file",
     "diff_folder",
     "inspect_patch",
     "read_header",
 ]
+
+# Loaded when they are first named: applying the patch of a file is over in less time than these take to load.
+_LATER = {
+    "apply_folder": "modelpatch.folder",
+    "compare": "modelpatch.comparison",
+    "inspect_patch": "modelpatch.inspection",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LATER[name]), name)
 
 
 def diff_bytes(

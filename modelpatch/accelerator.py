@@ -6,9 +6,14 @@ Refuses to import numpy for little work: the import costs more than it saves bel
 import importlib
 import sys
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-# Importing numpy takes about 80 ms on a desktop; the standard library does about this much in the same time.
-WORTH_BYTES = 1 << 20
+if TYPE_CHECKING:
+    from modelpatch.transforms import Scales
+
+# Importing numpy takes up to 200 ms of processor time; the standard library does about this much in the same time.
+WORTH_BYTES = 8 << 20
+_PIECE = 16 << 10  # elements
 _done = {"bytes": 0}
 
 
@@ -23,14 +28,68 @@ def _numpy(count: int) -> ModuleType | None:
         return None
 
 
-def unsort(coded: bytes, keys: bytes, width: int) -> bytes | None:
-    """Return `coded` with element j moved to where key number j of the stable order stood; None without numpy."""
+def undo_xor(coded: bytes, base: bytes, width: int) -> bytes | None:
+    """Return base ^ coded; None without numpy."""
+    np = _numpy(len(coded))
+    if np is None:
+        return None
+    return bytes((np.frombuffer(base, np.uint8) ^ np.frombuffer(coded, np.uint8)).tobytes())
+
+
+def undo_sub(coded: bytes, base: bytes, width: int) -> bytes | None:
+    """Return base + unzigzag(coded) modulo the width; None without numpy."""
+    np = _numpy(len(coded))
+    if np is None:
+        return None
+    z = np.frombuffer(coded, f"<u{width}")
+    return bytes((np.frombuffer(base, z.dtype) + _unzigzag(z)).tobytes())
+
+
+def undo_order(coded: bytes, base: bytes, width: int) -> bytes | None:
+    """Return the floats whose place in the order of floats is that of base + unzigzag(coded); None without numpy."""
+    np = _numpy(len(coded))
+    if np is None:
+        return None
+    z = np.frombuffer(coded, f"<u{width}")
+    kind, low = f"<i{width}", z.dtype.type((1 << (8 * width - 1)) - 1)
+    # Of a negative float all bits turn, of others the top one: both ways one exclusive or.
+    b = np.frombuffer(base, z.dtype)
+    y = (b ^ ((b.view(kind) >> (8 * width - 1)).view(z.dtype) | (low + z.dtype.type(1)))) + _unzigzag(z)
+    return bytes((y ^ ((~y.view(kind) >> (8 * width - 1)).view(z.dtype) | (low + z.dtype.type(1)))).tobytes())
+
+
+def _unzigzag(z: Any) -> Any:
+    one = z.dtype.type(1)
+    return (z >> one) ^ (z.dtype.type(0) - (z & one))
+
+
+def unsort(coded: bytes, base: bytes, width: int) -> bytes | None:
+    """Return `coded` with element j moved to the j-th place in the stable order of the base; None without numpy."""
     np = _numpy(len(coded))
     if np is None:
         return None
     values = np.frombuffer(coded, f"<u{width}")
+    shift = 8 * width - 9
+    b = np.frombuffer(base, values.dtype)
+    keys = (b >> values.dtype.type(shift) if shift >= 0 else b << values.dtype.type(1)).astype(np.uint8)
     out = np.empty_like(values)
-    out[np.argsort(np.frombuffer(keys, np.uint8), kind="stable")] = values
+    out[np.argsort(keys, kind="stable")] = values
+    return bytes(out.tobytes())
+
+
+def predict(base: bytes, width: int, scales: "Scales", first: int) -> bytes | None:
+    """Return the rescaled elements of `base`, which begins at element `first` of its tensor; None without numpy."""
+    np = _numpy(len(base))
+    if np is None:
+        return None
+    old, ratios, limit = np.frombuffer(base, f"<i{width}"), np.array(scales.ratios, np.int64), 1 << (8 * width - 1)
+    out = np.empty_like(old)
+    # Piece by piece, because the wide integers on the way take many times the memory of the elements.
+    for at in range(0, len(old), _PIECE):
+        values = old[at : at + _PIECE].astype(np.int64)
+        channels = (first + at + np.arange(len(values))) // scales.block % len(ratios)
+        scaled = (values * ratios[channels] + (1 << (scales.bits - 1))) >> scales.bits
+        out[at : at + _PIECE] = np.clip(scaled, -limit, limit - 1)
     return bytes(out.tobytes())
 
 
@@ -40,8 +99,8 @@ def undo_grid(coded: bytes, base: bytes, grid: int) -> bytes | None:
     if np is None:
         return None
     z = np.frombuffer(coded, "<u4")
-    steps = ((z >> 1) ^ -(z & 1)).view("<i4").astype(np.float64) * 2.0**-grid
-    if base:
-        steps += np.frombuffer(base, "<f4")
+    steps = _unzigzag(z).view("<i4").astype(np.float64) * 2.0**-grid
     with np.errstate(over="ignore", invalid="ignore"):
+        if base:
+            steps += np.frombuffer(base, "<f4")
         return bytes(steps.astype("<f4").tobytes())

@@ -197,7 +197,7 @@ class _FrameDecoder:
         self._element_at[op.lane] = end
         planes = [plane[start:end] for plane in self._frame.planes[op.lane]]
         base = b"" if lane.transform in WITHOUT_BASE else self._read_base(op)
-        self._out.write(undo(lane.transform, lane.width, lane.grid, planes, base))
+        self._out.write(undo(lane.transform, lane.width, lane.grid, planes, base, lane.scales, op.base))
 
     def _seek_base(self, op: Op) -> BinaryIO:
         if self._base is None or op.base + op.length > self._base_length:
@@ -233,10 +233,12 @@ def _copy_stored(reader: PatchReader, length: int, out: _Target) -> None:
 
 
 def _copy_lzma(reader: PatchReader, decoder: LzmaReader, coded: int, length: int, out: _Target) -> None:
-    while coded:
+    fed = False
+    while not fed:  # once at least: zeros alone may be coded as a payload of nothing
         piece = reader.read(min(coded, _FEED_BYTES))
         coded -= len(piece)
-        decoder.feed(piece, last=coded == 0)
+        fed = coded == 0
+        decoder.feed(piece, last=fed)
         while length and (data := decoder.read(min(length, COPY_BYTES))):
             out.write(data)
             length -= len(data)

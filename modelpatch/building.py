@@ -3,15 +3,20 @@
 Refuses frames above `FRAME_BYTES`, so that every decoder's memory stays bounded. Needs numpy (diff only).
 """
 
+import io
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from modelpatch import varint
-from modelpatch.encoding import Coded, dict_log2_for, encode_solid_lzma, encode_stream, encode_streams
-from modelpatch.forward import Source, code, planes, ranked
-from modelpatch.frames import FrameType, Lane, OpKind, memory_for_frame
+from modelpatch.coders import Coder
+from modelpatch.encoding import Coded, Encoder, dict_log2_for, lzma_payload
+from modelpatch.forward import Source, code, planes, ranked, whole_scales
+from modelpatch.frames import MAX_CHANNELS, FrameType, Lane, OpKind, memory_for_frame, read_stream_info
 from modelpatch.header import DecoderFeatures
 from modelpatch.pieces import Bytes, Piece, elements
-from modelpatch.transforms import WITH_GRID, Transform
+from modelpatch.reading import PatchReader
+from modelpatch.transforms import WITH_GRID, Transform, predict
 
 # Raw bytes of a frame: a decoder of such a frame needs 18 MiB, and restarting the coders costs under 0.1 %.
 FRAME_BYTES = 1 << 20
@@ -23,6 +28,21 @@ _OWN_LANE_BYTES = 16 << 10
 _LEAST_NEW_TENSOR = 256
 # New bytes of unknown type are tried as text and as float32; deltas of unknown type are bytes.
 _UNKNOWN_NEW = [(1, False), (4, True)]
+
+# Up to this many bytes of planes lanes are compared by the coders that will be used, above by fast ones.
+_SURE_BYTES = 64 << 10
+_TRANSFORM_FEATURES = {
+    Transform.GRID: DecoderFeatures.GRID,
+    Transform.GRID_NEW: DecoderFeatures.GRID,
+    Transform.ORDER_SORTED: DecoderFeatures.SORTED,
+    Transform.RESCALE: DecoderFeatures.RESCALE,
+}
+_CODER_FEATURES = {
+    Coder.LZMA: DecoderFeatures.LZMA,
+    Coder.ZSTD: DecoderFeatures.ZSTD,
+    Coder.NIBBLE: DecoderFeatures.NIBBLE,
+    Coder.DEFLATE: DecoderFeatures.DEFLATE,
+}
 
 LaneKey = tuple[Lane, int]  # the lane, and the group of pieces that it is for
 
@@ -75,7 +95,12 @@ class BodyBuilder:
     def source(self, piece: Piece, width: int, is_float: bool) -> Source:
         """Return the elements of `piece` and of its counterpart."""
         old = None if piece.base is None else elements(self._old, piece.base, piece.length, width)
-        return Source(elements(self._new, piece.target, piece.length, width), old, is_float)
+        new = elements(self._new, piece.target, piece.length, width)
+        scales = None if piece.scales is None or width != piece.width else whole_scales(piece.scales, width)
+        if scales is None or old is None or piece.base is None:
+            return Source(new, old, is_float)
+        predicted = np.frombuffer(predict(old.tobytes(), width, scales, piece.base), new.dtype)
+        return Source(new, old, is_float, predicted, scales)
 
     def choose(self, pieces: list[Piece]) -> Lane | None:
         """Return the lane in which `pieces`, of one kind, are smallest together; None for literals."""
@@ -111,10 +136,13 @@ class BodyBuilder:
                 for plane, more in zip(total, planes(coded), strict=True):
                     plane += more
                 size += part.length
-            if size >= 2 * FRAME_BYTES:  # enough of a sample
+            if size >= FRAME_BYTES:  # enough of a sample
                 break
-        log2 = dict_log2_for(FRAME_BYTES)
-        return sum(len(encode_stream(bytes(plane), log2, self._effort)) for plane in total)
+        effort, features = self._effort, self._features
+        if size > _SURE_BYTES and DecoderFeatures.DEFLATE in features:
+            effort, features = "fast", features & ~DecoderFeatures.LZMA
+        encoder = Encoder(dict_log2_for(FRAME_BYTES), effort, features)
+        return sum(len(encoder.stream(bytes(plane))) for plane in total)
 
     def _add_part(self, part: Piece, lane: Lane | None) -> None:
         if lane is None:
@@ -132,7 +160,7 @@ class BodyBuilder:
 
     def _add_op(self, kind: OpKind, length: int, base: int | None, key: LaneKey | None = None) -> None:
         if kind is not OpKind.COPY:
-            self._make_room(length)
+            self._make_room(length, key)
         elif len(self._frame.table) > _TABLE_BYTES:
             self._close_frame()
         frame = self._frame
@@ -147,9 +175,13 @@ class BodyBuilder:
         frame.table += seek
         frame.cursor += shift + length
 
-    def _make_room(self, length: int) -> None:
+    def _make_room(self, length: int, key: LaneKey | None) -> None:
         full = self._raw + length > FRAME_BYTES or len(self._frame.table) > _TABLE_BYTES
-        if full or len(self._frame.lanes) >= _LANES:
+        lanes = self._frame.lanes
+        if key is not None and key not in lanes:
+            channels = [len(lane.scales.ratios) for lane, _ in (*lanes, key) if lane.scales]
+            full |= len(lanes) >= _LANES or sum(channels) > MAX_CHANNELS
+        if full:
             self._close_frame()
         self._raw += length
 
@@ -161,23 +193,16 @@ class BodyBuilder:
         log2 = dict_log2_for(raw)
         streams = [bytes(frame.table), bytes(frame.literals)]
         streams += [bytes(p) for lane in frame.lanes.values() for p in lane]
-        if DecoderFeatures.LZMA in self._features:
-            coded = encode_streams(streams, log2, self._effort)
-        else:
-            coded = [Coded(b"\0", stream) for stream in streams]
+        coded = Encoder(log2, self._effort, self._features).streams(streams)
         head = [bytes((FrameType.OPS | log2 << 3,)), varint.encode(len(frame.table)), varint.encode(len(frame.lanes))]
-        head += [_lane_bytes(lane) for lane, _ in frame.lanes]
+        head += [lane.encode() for lane, _ in frame.lanes]
         self._out += head + [c.info for c in coded] + [c.payload for c in coded]
-        self._note(raw, log2, [lane for lane, _ in frame.lanes], any(c.info[0] == 1 for c in coded))
-
-    def _note(self, raw: int, log2: int, lanes: list[Lane], uses_lzma: bool) -> None:
         self._memory = max(self._memory, memory_for_frame(raw, log2))
-        if uses_lzma:
-            self._used |= DecoderFeatures.LZMA
-        if any(lane.transform in WITH_GRID for lane in lanes):
-            self._used |= DecoderFeatures.GRID
-        if any(lane.transform is Transform.ORDER_SORTED for lane in lanes):
-            self._used |= DecoderFeatures.SORTED
+        for lane, _ in frame.lanes:
+            self._used |= _TRANSFORM_FEATURES.get(lane.transform, DecoderFeatures.NONE)
+        for one in coded:
+            for coder in _coders(one):
+                self._used |= _CODER_FEATURES.get(coder, DecoderFeatures.NONE)
 
 
 class _LaneChooser:
@@ -216,16 +241,19 @@ def solid_body(data: bytes, props_to_try: list[int], features: DecoderFeatures, 
     if DecoderFeatures.LZMA in features:
         # 8 MiB is what `xz -6` uses: larger gains little on models and costs every device that memory.
         log2 = min(23, dict_log2_for(len(data)))
-        options += [(encode_solid_lzma(data, props, log2, effort), log2) for props in props_to_try]
+        thorough = effort == "best"
+        options += [(lzma_payload(data, props, log2, thorough=thorough), log2) for props in props_to_try]
     coded, log2 = min(options, key=lambda pair: len(pair[0]))
     head = bytes((FrameType.SOLID | log2 << 3,)) + coded.info + varint.encode(len(data))
     used = DecoderFeatures.LZMA if log2 else DecoderFeatures.NONE
     return Body(head + coded.payload, memory_for_frame(0, log2), used)
 
 
-def _lane_bytes(lane: Lane) -> bytes:
-    first = bytes((lane.transform << 2 | (lane.width.bit_length() - 1),))
-    return first + varint.encode(varint.zigzag(lane.grid)) if lane.transform in WITH_GRID else first
+def _coders(coded: Coded) -> list[Coder]:
+    """Return the coders of a stream, those of packed nibbles' two streams included."""
+    reader = PatchReader(io.BytesIO(coded.info))
+    info = read_stream_info(reader)
+    return [info.coder, *(part.coder for part in info.parts)]
 
 
 def _parts(piece: Piece, width: int) -> list[Piece]:
@@ -235,10 +263,13 @@ def _parts(piece: Piece, width: int) -> list[Piece]:
 
 
 def _merge(sources: list[Source]) -> Source:
-    import numpy as np
-
+    first = sources[0]
     if len(sources) == 1:
-        return sources[0]
+        return first
     olds = [s.old for s in sources if s.old is not None]
     old = np.concatenate(olds) if olds else None
-    return Source(np.concatenate([s.new for s in sources]), old, sources[0].is_float)
+    news = np.concatenate([s.new for s in sources])
+    predicted = [s.predicted for s in sources if s.predicted is not None and s.scales == first.scales]
+    if len(predicted) < len(sources):  # several tensors, or none that is quantised
+        return Source(news, old, first.is_float)
+    return Source(news, old, first.is_float, np.concatenate(predicted), first.scales)

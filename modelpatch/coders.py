@@ -1,18 +1,29 @@
-"""Owns the stream coders as a decoder sees them: stored, fill, LZMA1 without its redundant bytes, and join.
+"""Owns the stream coders as a decoder sees them: LZMA1 without its redundant bytes, deflate, zstd, packed nibbles.
 
 Refuses to produce more bytes than asked for, whatever a payload says. Encoding is in `encoding.py`.
 """
 
 import enum
+import importlib
+import io
 import lzma
+import zlib
+from typing import Any, Protocol
 
-from modelpatch.errors import PatchFormatError
+from modelpatch.errors import PatchFormatError, UnsupportedPatchError
 
 MIN_DICT_LOG2 = 12
 MAX_DICT_LOG2 = 26
 # An LZMA payload may lack its last bytes where they are zero, or not needed; a decoder feeds this many zeros.
 LZMA_TAIL = bytes(16)
 _MAX_PROPS = (4 * 5 + 4) * 9 + 8
+_RAW_DEFLATE = -15
+ESCAPE = 15
+_ESCAPE_BYTE = bytes((ESCAPE,))
+_ONE_BYTE = [bytes((i,)) for i in range(256)]
+_PIECE = 4 << 10
+_LOW = bytes(i & 15 for i in range(256))
+_HIGH = bytes(i >> 4 for i in range(256))
 
 
 class Coder(enum.IntEnum):
@@ -20,10 +31,34 @@ class Coder(enum.IntEnum):
 
     STORED = 0
     LZMA = 1
-    ZSTD = 2  # reserved
+    ZSTD = 2
     FILL = 3
     JOIN = 4
-    NIBBLE = 5  # reserved
+    NIBBLE = 5
+    DEFLATE = 6
+
+
+class StreamReader(Protocol):
+    """A payload that is decoded bit by bit."""
+
+    def read_exactly(self, count: int) -> bytes:
+        """Return `count` decoded bytes. Raises PatchFormatError: the coded bytes are wrong or too few."""
+
+
+def open_payload(coder: Coder, payload: bytes, props: int, dict_log2: int) -> StreamReader:
+    """Return a reader of `payload`, coded with LZMA (properties byte `props`), deflate or zstd.
+
+    Raises:
+        PatchFormatError: the parameters are wrong.
+        UnsupportedPatchError: it is zstd, and this Python has no module for it.
+    """
+    if coder is Coder.DEFLATE:
+        return _DeflateReader(payload)
+    if coder is Coder.ZSTD:
+        return _open_zstd(payload, dict_log2)
+    reader = LzmaReader(props, dict_log2)
+    reader.feed(payload, last=True)
+    return reader
 
 
 def lzma_filters(props: int, dict_log2: int) -> list[dict[str, int]]:
@@ -34,9 +69,16 @@ def lzma_filters(props: int, dict_log2: int) -> list[dict[str, int]]:
     """
     pb_lp, lc = divmod(props, 9)
     pb, lp = divmod(pb_lp, 5)
-    if props > _MAX_PROPS or lc + lp > 4 or not MIN_DICT_LOG2 <= dict_log2 <= MAX_DICT_LOG2:
-        raise PatchFormatError(f"wrong LZMA properties ({props}, dictionary 2^{dict_log2})")
+    check_dictionary(dict_log2)
+    if props > _MAX_PROPS or lc + lp > 4:
+        raise PatchFormatError(f"wrong LZMA properties ({props})")
     return [{"id": lzma.FILTER_LZMA1, "dict_size": 1 << dict_log2, "lc": lc, "lp": lp, "pb": pb}]
+
+
+def check_dictionary(dict_log2: int) -> None:
+    """Refuse a dictionary outside the limits of the format. Raises PatchFormatError."""
+    if not MIN_DICT_LOG2 <= dict_log2 <= MAX_DICT_LOG2:
+        raise PatchFormatError(f"wrong dictionary (2^{dict_log2})")
 
 
 class LzmaReader:
@@ -78,3 +120,97 @@ class LzmaReader:
             parts.append(part)
             count -= len(part)
         return b"".join(parts)
+
+
+class _DeflateReader:
+    """Decodes one raw DEFLATE stream (RFC 1951)."""
+
+    def __init__(self, payload: bytes) -> None:
+        self._decoder, self._pending = zlib.decompressobj(_RAW_DEFLATE), payload
+
+    def read_exactly(self, count: int) -> bytes:
+        if not count:
+            return b""
+        try:
+            data = self._decoder.decompress(self._pending, count)
+        except zlib.error as e:
+            raise PatchFormatError("a deflate stream is damaged") from e
+        self._pending = self._decoder.unconsumed_tail
+        if len(data) != count:
+            raise PatchFormatError("a deflate stream ends too early")
+        return data
+
+
+class _ZstdReader:
+    """Decodes one zstd frame (RFC 8878) through a file-like reader of whatever module there is."""
+
+    def __init__(self, stream: Any, errors: type[Exception]) -> None:
+        self._stream, self._errors = stream, errors
+
+    def read_exactly(self, count: int) -> bytes:
+        parts = []
+        while count:
+            try:
+                part = self._stream.read(count)
+            except (self._errors, EOFError) as e:
+                raise PatchFormatError("a zstd stream is damaged") from e
+            if not part:
+                raise PatchFormatError("a zstd stream ends too early")
+            parts.append(part)
+            count -= len(part)
+        return b"".join(parts)
+
+
+def zstd_module() -> Any:
+    """Return the module that can decode zstd: Python 3.14's own, or the package `zstandard`; None without one."""
+    for name in ("compression.zstd", "zstandard"):
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    return None
+
+
+def _open_zstd(payload: bytes, dict_log2: int) -> StreamReader:
+    check_dictionary(dict_log2)
+    module = zstd_module()
+    if module is None:
+        raise UnsupportedPatchError("the patch needs zstd, and this Python has no module for it")
+    source = io.BytesIO(payload)
+    if module.__name__ == "zstandard":
+        opened = module.ZstdDecompressor(max_window_size=1 << dict_log2).stream_reader(source)
+    else:
+        opened = module.ZstdFile(source, options={module.DecompressionParameter.window_log_max: dict_log2})
+    return _ZstdReader(opened, module.ZstdError)
+
+
+def unpack_nibbles(halves: bytes, count: int) -> bytearray:
+    """Return the `count` values, each 0 to 15, of packed `halves`, the low half of a byte first.
+
+    Raises:
+        PatchFormatError: the unused half of the last byte is not 0.
+    """
+    out = bytearray(2 * len(halves))
+    out[0::2] = halves.translate(_LOW)
+    out[1::2] = halves.translate(_HIGH)
+    if count < len(out) and out.pop():
+        raise PatchFormatError("the unused half of a byte is not 0")
+    return out
+
+
+def put_escapes(values: bytearray, escapes: bytes) -> bytes:
+    """Return `values` with each 15 replaced by the next byte of `escapes`, of which there are as many.
+
+    Piece by piece, because a join takes a hundred bytes for each part, and each escape is one.
+    """
+    if not escapes:
+        return bytes(values)
+    out, used = bytearray(), 0
+    for at in range(0, len(values), _PIECE):
+        kept = bytes(values[at : at + _PIECE]).split(_ESCAPE_BYTE)
+        parts: list[bytes] = [b""] * (2 * len(kept) - 1)
+        parts[0::2] = kept
+        parts[1::2] = map(_ONE_BYTE.__getitem__, escapes[used : used + len(kept) - 1])
+        used += len(kept) - 1
+        out += b"".join(parts)
+    return bytes(out)

@@ -1,19 +1,22 @@
 """Owns applying a patch from file to file, and how a new file gets its name: whole or not at all.
 
 Refuses to write where it reads. A target is a temporary file in the target's folder until it is complete, checked
-and on disk; no temporary stays after an error. After a power cut or kill -9 one may, named `.NAME.*.part`.
+and on disk; no temporary stays after an error. After a power cut or kill -9 one may (`temporaries.py`); the next
+writer of the same target removes it.
 """
 
+import errno
+import io
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from modelpatch.applying import Applied, apply_stream
-from modelpatch.errors import BaseMismatchError, PatchError, SamePathError
+from modelpatch.errors import BaseMismatchError, FolderError, PatchError, SamePathError
 from modelpatch.header import DEFAULT_MEMORY_BYTES
+from modelpatch.temporaries import remove_stale, temporary_file
 
 PathLike = str | os.PathLike[str]
 _DEFAULT_MODE = 0o666
@@ -40,7 +43,7 @@ def apply_file(
     refuse_same_path(target, [base, patch])
     with (
         open_or_none(base) as base_stream,
-        Path(patch).open("rb") as patch_stream,
+        open_named(patch) as patch_stream,
         naming(base, patch),
         replacing(target) as out,
     ):
@@ -70,8 +73,41 @@ def open_or_none(path: PathLike | None) -> Iterator[BinaryIO | None]:
     if path is None:
         yield None
         return
-    with Path(path).open("rb") as stream:
+    with open_named(path) as stream:
         yield stream
+
+
+@contextmanager
+def blaming(name: PathLike) -> Iterator[None]:
+    """Give an `OSError` the name of the file that the user knows, not none and not that of a temporary."""
+    try:
+        yield
+    except OSError as e:
+        e.filename = str(name)
+        if e.filename2 is not None:
+            del e.filename2  # an assigned None would be shown
+        raise
+
+
+class _NamedFile(io.FileIO):
+    """A file whose errors say its name, which reads and writes of the operating system leave out."""
+
+    def __init__(self, file: PathLike | int, mode: str, name: PathLike) -> None:
+        super().__init__(file, mode)
+        self._name = name
+
+    def readinto(self, buffer: Any) -> int | None:
+        with blaming(self._name):
+            return super().readinto(buffer)
+
+    def write(self, data: Any) -> int:
+        with blaming(self._name):
+            return super().write(data)
+
+
+def open_named(path: PathLike) -> BinaryIO:
+    """Return `path` opened for reading; whatever goes wrong later, the error has the name of the file."""
+    return io.BufferedReader(_NamedFile(path, "rb", path))
 
 
 @contextmanager
@@ -79,6 +115,8 @@ def naming(base: PathLike | None, patch: PathLike) -> Iterator[None]:
     """Put the name of the file at fault in front of the message of a `PatchError`."""
     try:
         yield
+    except FolderError:  # has the name already
+        raise
     except BaseMismatchError as e:
         raise BaseMismatchError(f"{patch if base is None else base}: {e}") from e
     except PatchError as e:
@@ -89,23 +127,34 @@ def naming(base: PathLike | None, patch: PathLike) -> Iterator[None]:
 def replacing(target: PathLike) -> Iterator[BinaryIO]:
     """Give a stream whose bytes become the file `target` when the block ends well, and vanish when it does not.
 
-    The order survives a power cut: write, fsync the file, rename, fsync the folder.
+    Temporaries of the same target that a killed process left behind are removed first.
     """
     path = Path(target)
+    remove_stale(path)
+    with writing(path) as stream:
+        yield stream
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """Do as `replacing`, without a look for leftovers.
+
+    The order survives a power cut: write, fsync the file, rename, fsync the folder.
+    """
     if path.is_dir():
-        raise IsADirectoryError(21, "Is a directory", str(path))
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    with temporary_file(path) as (handle, name):
+        # The temporary stays open, and so locked, until it has its final name.
+        with io.BufferedWriter(_NamedFile(os.dup(handle), "wb", path)) as stream:
             yield stream
-            stream.flush()
-            os.fchmod(stream.fileno(), _mode_for(path))
-            os.fsync(stream.fileno())
-        Path(name).replace(path)
-    except BaseException:  # whatever stops the block, a signal included, takes the temporary with it
-        Path(name).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+        with blaming(path):
+            os.fchmod(handle, _mode_for(path))
+            os.fsync(handle)
+            name.replace(path)
+    with blaming(path):
+        sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -5,9 +5,9 @@ Layout: docs/patch-format.md, "Folder".
 """
 
 import enum
+import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,10 +15,27 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from modelpatch.applying import COPY_BYTES, Applied, apply_stream, check_limits
-from modelpatch.errors import BaseMismatchError, FolderError, PatchFormatError, TargetMismatchError
-from modelpatch.files import PathLike, naming, refuse_same_path, replacing, sync_folder
+from modelpatch.errors import (
+    BaseMismatchError,
+    FolderError,
+    PatchFormatError,
+    PatchLimitError,
+    SamePathError,
+    TargetMismatchError,
+)
+from modelpatch.files import (
+    PathLike,
+    blaming,
+    naming,
+    open_named,
+    open_or_none,
+    refuse_same_path,
+    sync_folder,
+    writing,
+)
 from modelpatch.header import DEFAULT_MEMORY_BYTES, PatchHeader, PatchKind, decode_header
 from modelpatch.reading import PatchReader
+from modelpatch.temporaries import remove_stale, temporary_folder
 from modelpatch.tree import MAX_FILES, MAX_NAME_BYTES, TreeFile, check_name, scan, tree_sha256
 
 
@@ -34,6 +51,7 @@ class EntryKind(enum.IntEnum):
 
 NAMED = frozenset((EntryKind.RENAME, EntryKind.PATCH_RENAME, EntryKind.ADD))
 PATCHED = frozenset((EntryKind.PATCH, EntryKind.PATCH_RENAME, EntryKind.ADD))
+_FOLDER_MODE = 0o755
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,24 +76,27 @@ def apply_folder(
 
     Raises:
         FolderError: `target` exists, or `base` holds something else than plain files.
+        SamePathError: `target` is the patch or in `base`.
         PatchError: as `apply_stream`; the message names the file at fault, no `target` appears.
         OSError: a file cannot be read or written; no `target` appears.
     """
     refuse_same_path(target, [base, patch])
-    if Path(target).exists():
+    if Path(base).resolve() in Path(target).resolve().parents:
+        raise SamePathError(f"{target}: this is inside of the folder {base}, which is only read")
+    if Path(target).exists() or Path(target).is_symlink():
         raise FolderError(f"{target}: the target folder exists already")
-    with Path(patch).open("rb") as stream, naming(base, patch):
+    with open_named(patch) as stream, naming(base, patch):
         reader = PatchReader(stream)
         header = decode_header(reader)
         if header.kind is not PatchKind.FOLDER:
             raise PatchFormatError("it is a patch of a file, not of a folder")
         check_limits(header, max_target_bytes, max_memory_bytes)
         files = scan(base)
-        if tree_sha256(files) != header.base_sha256:
+        if (_total(files), tree_sha256(files)) != (header.base_length, header.base_sha256):
             raise BaseMismatchError(f"the folder is not the tree {header.base_sha256[:12]} that the patch is for")
         reader.enter_section(header.body_length)
         with _new_folder(Path(target)) as made:
-            _FolderDecoder(reader, header, Path(base), files, made, max_memory_bytes).run()
+            _FolderDecoder(reader, header, Path(base), files, made).run()
     return Applied(
         header.kind, header.base_sha256, header.target_sha256, header.target_length, patch_bytes=reader.consumed
     )
@@ -113,10 +134,10 @@ class _FolderDecoder:
     """Runs the entries of a folder patch into the folder `made`."""
 
     def __init__(
-        self, reader: PatchReader, header: PatchHeader, base: Path, files: list[TreeFile], made: Path, memory: int
+        self, reader: PatchReader, header: PatchHeader, base: Path, files: list[TreeFile], made: Path
     ) -> None:
         self._reader, self._header, self._base, self._files = reader, header, base, files
-        self._made, self._memory = made, memory
+        self._made = made
         self._left = header.target_length
 
     def run(self) -> None:
@@ -129,7 +150,7 @@ class _FolderDecoder:
             previous = name
             self._make(entry, source, self._made / check_name(name))
         self._reader.expect_end()
-        if tree_sha256(scan(self._made)) != self._header.target_sha256:
+        if self._left or tree_sha256(scan(self._made)) != self._header.target_sha256:
             raise TargetMismatchError("the folder made is not the declared one")
 
     def _source(self, entry: Entry) -> TreeFile | None:
@@ -143,30 +164,33 @@ class _FolderDecoder:
         if any(parent.is_file() for parent in path.parents if parent.is_relative_to(self._made)):
             raise PatchFormatError("a file name is also the name of a folder")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as out:
+        with writing(path) as out:
             if entry.kind in PATCHED:
                 self._patch(entry, source, out)
             elif source is not None:
                 self._spend(source.length)
-                with (self._base / source.path).open("rb") as stream:
+                with open_named(self._base / source.path) as stream:
                     shutil.copyfileobj(stream, out, COPY_BYTES)
 
     def _patch(self, entry: Entry, source: TreeFile | None, out: BinaryIO) -> None:
-        section = _Section(self._reader, entry.patch_length)
-        base = None if source is None else (self._base / source.path).open("rb")
-        try:
-            applied = apply_stream(
-                base, cast(BinaryIO, section), out, max_target_bytes=self._left, max_memory_bytes=self._memory
-            )
-        finally:
-            if base is not None:
-                base.close()
+        section = cast(BinaryIO, _Section(self._reader, entry.patch_length))
+        with open_or_none(None if source is None else self._base / source.path) as base:
+            try:
+                applied = apply_stream(
+                    base, section, out, max_target_bytes=self._left, max_memory_bytes=self._header.memory_bytes
+                )
+            except PatchLimitError as e:  # the limits here are not the caller's, but what the folder's header says
+                raise PatchFormatError(f"a patch in it needs more than it declares: {e}") from e
         self._spend(applied.target_length)
 
     def _spend(self, length: int) -> None:
         self._left -= length
         if self._left < 0:
             raise PatchFormatError("it makes more bytes than it declares")
+
+
+def _total(files: list[TreeFile]) -> int:
+    return sum(file.length for file in files)
 
 
 class _Section:
@@ -182,16 +206,32 @@ class _Section:
 
 
 @contextmanager
+def _blaming_inside(target: Path, made: Path) -> Iterator[None]:
+    """Give errors of files in `made` the names that these would have had in `target`."""
+    try:
+        yield
+    except OSError as e:
+        if isinstance(e.filename, str) and Path(e.filename).is_relative_to(made):
+            e.filename = str(target / Path(e.filename).relative_to(made))
+        raise
+
+
+@contextmanager
 def _new_folder(target: Path) -> Iterator[Path]:
     """Give a temporary folder beside `target` that becomes it when the block ends well, and vanishes otherwise."""
-    made = Path(tempfile.mkdtemp(prefix=f".{target.name[:100]}.", suffix=".part", dir=target.parent))
-    try:
-        yield made
+    remove_stale(target)
+    with temporary_folder(target) as made:
+        with _blaming_inside(target, made):
+            yield made
         for folder, _, _ in os.walk(made):
             sync_folder(Path(folder))
-        made.chmod(0o755)
-        made.rename(target)
-    except BaseException:  # whatever stops the block, a signal included, takes the temporary with it
-        shutil.rmtree(made, ignore_errors=True)
-        raise
-    sync_folder(target.parent)
+        made.chmod(_FOLDER_MODE)
+        try:
+            with blaming(target):
+                made.rename(target)
+        except OSError as e:
+            if e.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise FolderError(f"{target}: another process made it in the meantime") from e
+            raise
+    with blaming(target):
+        sync_folder(target.parent)

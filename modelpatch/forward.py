@@ -4,28 +4,35 @@ Refuses a grid that does not give the exact bytes back. The inverses, which defi
 `transforms.py`. Needs numpy (diff only).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from modelpatch.frames import Lane
+from modelpatch.frames import MAX_CHANNELS, MAX_RATIO, Lane
 from modelpatch.header import DecoderFeatures
-from modelpatch.transforms import MAX_GRID, WITH_GRID, Transform, exponent_keys
+from modelpatch.pieces import Rescale
+from modelpatch.transforms import MAX_GRID, WITH_GRID, Scales, Transform, exponent_keys
 
 Elements = NDArray[Any]  # unsigned, little-endian, of one width
 _SAMPLE = 1 << 18
+_FEW = 1 << 10
 _SORTED_FIRST = 0.999
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The elements of a run: `new` of the target, `old` of its counterpart (None for new bytes), if float."""
+    """The elements of a run: `new` of the target, `old` of its counterpart (None for new bytes), if float.
+
+    `predicted` is `old` by the change of its quantisation scales, where `scales` says how they changed.
+    """
 
     new: Elements
     old: Elements | None
     is_float: bool
+    predicted: Elements | None = None
+    scales: Scales | None = None
 
     @property
     def width(self) -> int:
@@ -34,7 +41,14 @@ class Source:
 
     def head(self, count: int) -> "Source":
         """Return the first `count` elements."""
-        return Source(self.new[:count], None if self.old is None else self.old[:count], self.is_float)
+        first = slice(0, count)
+        old, predicted = self.old, self.predicted
+        return replace(
+            self,
+            new=self.new[first],
+            old=None if old is None else old[first],
+            predicted=None if predicted is None else predicted[first],
+        )
 
 
 def to_order(u: Elements) -> Elements:
@@ -60,11 +74,13 @@ def candidates(source: Source, features: DecoderFeatures) -> list[Lane]:
     if source.old is None:
         return lanes
     lanes += [Lane(Transform.XOR, width), Lane(Transform.SUB, width)]
+    if source.predicted is not None and DecoderFeatures.RESCALE in features:
+        lanes.append(Lane(Transform.RESCALE, width, scales=source.scales))
     if source.is_float:
         lanes.append(Lane(Transform.ORDER, width))
         if DecoderFeatures.SORTED in features:
             lanes.append(Lane(Transform.ORDER_SORTED, width))
-    if grid and (k := grid_exponent(np.concatenate((source.new, source.old)))) is not None:
+    if grid and (k := _common_grid(source.new, source.old)) is not None:
         lanes.append(Lane(Transform.GRID, 4, k))
     return lanes
 
@@ -81,11 +97,25 @@ def code(source: Source, lane: Lane) -> Elements | None:
         return new ^ old
     if lane.transform is Transform.SUB:
         return zigzag(new - old)
+    if lane.transform is Transform.RESCALE:
+        return None if source.predicted is None else zigzag(new - source.predicted)
     coded = zigzag(to_order(new) - to_order(old))
     if lane.transform is Transform.ORDER:
         return coded
     keys = np.frombuffer(exponent_keys(old.tobytes(), source.width), np.uint8)
     return coded[np.argsort(keys, kind="stable")]
+
+
+def whole_scales(rescale: Rescale, width: int) -> Scales | None:
+    """Return `rescale` in the integers of the format; None where a ratio is out of its range.
+
+    The error stays under a quarter of a step for int8; each ratio costs one byte or two.
+    """
+    bits = {1: 10, 2: 16, 4: 24}[width]
+    ratios = [ratio * 2**bits for ratio in rescale.ratios]
+    if not all(0 <= ratio <= MAX_RATIO for ratio in ratios) or len(ratios) > MAX_CHANNELS:
+        return None
+    return Scales(rescale.start, rescale.block, bits, tuple(round(ratio) for ratio in ratios))
 
 
 def planes(coded: Elements) -> list[bytes]:
@@ -118,12 +148,14 @@ def ranked(source: Source, features: DecoderFeatures) -> list[tuple[float, Lane]
         # The order-0 cost of a sorted plane is that of ORDER; it mostly wins, because the exponent tells the
         # size of the change, so it goes first.
         bonus = _SORTED_FIRST if lane.transform is Transform.ORDER_SORTED else 1.0
-        out.append((estimate(coded) * scale * bonus, lane))
+        out.append((estimate(coded) * scale * bonus + len(lane.encode()), lane))
     return sorted(out, key=lambda pair: pair[0])
 
 
 def grid_exponent(bits: Elements) -> int | None:
     """Return the least k for which all float32 values are whole multiples of 2^-k below 2^24, or None."""
+    if len(bits) > 2 * _FEW and grid_exponent(bits[:_FEW]) is None:
+        return None
     if not np.isfinite(bits.view("<f4")).all():
         return None
     values = bits.view("<f4").astype(np.float64)
@@ -137,6 +169,13 @@ def grid_exponent(bits: Elements) -> int | None:
     if abs(k) > MAX_GRID or float(np.abs(used).max()) * 2.0**k >= 2**24:
         return None
     return k
+
+
+def _common_grid(new: Elements, old: Elements) -> int | None:
+    # A base that is on no grid, as a first training leaves it, is told by its first elements.
+    if grid_exponent(old[:_FEW]) is None or grid_exponent(new[:_FEW]) is None:
+        return None
+    return grid_exponent(np.concatenate((new, old)))
 
 
 def _to_grid(new: Elements, old: Elements | None, k: int) -> Elements | None:

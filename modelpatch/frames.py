@@ -7,16 +7,20 @@ Layout: docs/patch-format.md, "Body". Nothing is allocated by a number of the pa
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from modelpatch import varint
-from modelpatch.coders import MAX_DICT_LOG2, Coder, LzmaReader
+from modelpatch.coders import ESCAPE, MAX_DICT_LOG2, Coder, StreamReader, open_payload, put_escapes, unpack_nibbles
 from modelpatch.errors import PatchFormatError, UnsupportedPatchError
 from modelpatch.reading import PatchReader
-from modelpatch.transforms import MAX_GRID, WITH_GRID, Transform
+from modelpatch.transforms import MAX_GRID, WITH_GRID, Scales, Transform
 
 MAX_TABLE_BYTES = 256 << 10
 MAX_RAW_BYTES = 4 << 20
 MAX_LANES = 64
+MAX_CHANNELS = 1 << 14
+MAX_RATIO = 1 << 26
+MAX_RATIO_BITS = 24
 # A stored byte stays one; LZMA's worst case grows by less than this on a frame of the largest size.
 MAX_PAYLOAD_BYTES = MAX_RAW_BYTES + (64 << 10)
 # One decoder in plain Python holds at most this many bytes for a byte of frame (a sort of float32 elements).
@@ -40,8 +44,7 @@ class OpKind(enum.IntEnum):
     DELTA = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Op:
+class Op(NamedTuple):
     """One operation: makes the next `length` bytes of the target; `base` is where it reads, `lane` which lane."""
 
     kind: OpKind
@@ -50,22 +53,37 @@ class Op:
     lane: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """How the elements of some DELTA operations are coded: element width in bytes, transform, grid exponent."""
+class Lane(NamedTuple):
+    """How the elements of some DELTA operations are coded: element width in bytes, transform, its parameters."""
 
     transform: Transform
     width: int
     grid: int = 0
+    scales: Scales | None = None
+
+    def encode(self) -> bytes:
+        """Return the lane as bytes of a frame."""
+        first = bytes((self.transform << 2 | (self.width.bit_length() - 1),))
+        if self.transform in WITH_GRID:
+            return first + varint.encode(varint.zigzag(self.grid))
+        if self.scales is None:
+            return first
+        scales, one = self.scales, 1 << self.scales.bits
+        fixed = varint.encode(scales.start) + varint.encode(scales.block) + bytes((scales.bits,))
+        ratios = b"".join(varint.encode(varint.zigzag(ratio - one)) for ratio in scales.ratios)
+        return first + fixed + varint.encode(len(scales.ratios)) + ratios
 
 
-@dataclass(frozen=True, slots=True)
-class StreamInfo:
-    """How one stream of a frame is coded. `value` is LZMA's properties byte or the fill byte."""
+class StreamInfo(NamedTuple):
+    """How one stream of a frame is coded. `value` is LZMA's properties byte or the fill byte.
+
+    `parts` are the two streams of packed nibbles: halves and escapes.
+    """
 
     coder: Coder
     value: int = 0
     coded_length: int = 0
+    parts: tuple["StreamInfo", ...] = ()
 
 
 @dataclass(slots=True)
@@ -127,14 +145,34 @@ def read_frame_type(reader: PatchReader) -> tuple[FrameType, int]:
 
 def read_stream_info(reader: PatchReader) -> StreamInfo:
     """Return the description of a stream."""
-    coder = reader.byte()
-    if coder in (Coder.STORED, Coder.JOIN):
-        return StreamInfo(Coder(coder))
-    if coder == Coder.FILL:
-        return StreamInfo(Coder.FILL, reader.byte())
-    if coder == Coder.LZMA:
-        return StreamInfo(Coder.LZMA, reader.byte(), reader.varint())
-    raise UnsupportedPatchError(f"the patch uses an unknown coder ({coder})")
+    coder = _read_coder(reader)
+    if coder is Coder.NIBBLE:
+        return StreamInfo(coder, parts=(_read_part(reader), _read_part(reader)))
+    return _read_parameters(reader, coder)
+
+
+def _read_part(reader: PatchReader) -> StreamInfo:
+    coder = _read_coder(reader)
+    if coder in (Coder.NIBBLE, Coder.JOIN):
+        raise PatchFormatError("packed nibbles hold a coder that they cannot")
+    return _read_parameters(reader, coder)
+
+
+def _read_coder(reader: PatchReader) -> Coder:
+    value = reader.byte()
+    if value not in Coder.__members__.values():
+        raise UnsupportedPatchError(f"the patch uses an unknown coder ({value})")
+    return Coder(value)
+
+
+def _read_parameters(reader: PatchReader, coder: Coder) -> StreamInfo:
+    if coder is Coder.FILL:
+        return StreamInfo(coder, reader.byte())
+    if coder is Coder.LZMA:
+        return StreamInfo(coder, reader.byte(), reader.varint())
+    if coder in (Coder.DEFLATE, Coder.ZSTD):
+        return StreamInfo(coder, 0, reader.varint())
+    return StreamInfo(coder)
 
 
 def read_ops_frame(reader: PatchReader, dict_log2: int, memory_bytes: int) -> OpsFrame:
@@ -148,6 +186,7 @@ def read_ops_frame(reader: PatchReader, dict_log2: int, memory_bytes: int) -> Op
     if not table_length:
         raise PatchFormatError("a frame has no operations")
     lanes = [_read_lane(reader) for _ in range(_limited(reader.varint(), MAX_LANES, "number of lanes"))]
+    _limited(sum(len(lane.scales.ratios) for lane in lanes if lane.scales), MAX_CHANNELS, "number of channels")
     infos = [read_stream_info(reader) for _ in range(2 + sum(lane.width for lane in lanes))]
     streams = _Streams(reader, infos, dict_log2)
     _check_memory(table_length, dict_log2, memory_bytes)
@@ -169,15 +208,28 @@ def _check_memory(raw: int, dict_log2: int, memory_bytes: int) -> None:
 
 def _read_lane(reader: PatchReader) -> Lane:
     value = reader.byte()
-    if value >> 2 >= Transform.RESCALE:
+    if value >> 2 > Transform.RESCALE:
         raise UnsupportedPatchError(f"the patch uses an unknown transform ({value >> 2})")
     transform, width = Transform(value >> 2), 1 << (value & 3)
+    if transform is Transform.RESCALE:
+        return Lane(transform, width, scales=_read_scales(reader, width))
     if transform not in WITH_GRID:
         return Lane(transform, width)
     grid = varint.unzigzag(reader.varint())
     if width != 4 or abs(grid) > MAX_GRID:
         raise PatchFormatError("a grid transform has a wrong width or step")
     return Lane(transform, width, grid)
+
+
+def _read_scales(reader: PatchReader, width: int) -> Scales:
+    start, block, bits = reader.varint(), reader.varint(), reader.byte()
+    channels = _limited(reader.varint(), MAX_CHANNELS, "number of channels")
+    if width > 4 or not block or not 1 <= bits <= MAX_RATIO_BITS or not channels:
+        raise PatchFormatError("a rescale transform has wrong parameters")
+    ratios = tuple((1 << bits) + varint.unzigzag(reader.varint()) for _ in range(channels))
+    if min(ratios) < 0 or max(ratios) > MAX_RATIO:
+        raise PatchFormatError("a rescale transform has a wrong ratio")
+    return Scales(start, block, bits, ratios)
 
 
 def _stream_lengths(table: bytes, lanes: list[Lane]) -> tuple[int, list[int]]:
@@ -187,10 +239,15 @@ def _stream_lengths(table: bytes, lanes: list[Lane]) -> tuple[int, list[int]]:
         if op.kind is OpKind.LITERAL:
             literals += op.length
         elif op.kind is OpKind.DELTA:
-            if op.lane >= len(lanes) or op.length % lanes[op.lane].width:
+            if op.lane >= len(lanes) or op.length % lanes[op.lane].width or not _in_step(op, lanes[op.lane]):
                 raise PatchFormatError("an operation names a lane that it cannot use")
             elements[op.lane] += op.length // lanes[op.lane].width
     return literals, elements
+
+
+def _in_step(op: Op, lane: Lane) -> bool:
+    scales = lane.scales
+    return scales is None or (op.base >= scales.start and (op.base - scales.start) % lane.width == 0)
 
 
 class _Streams:
@@ -198,22 +255,37 @@ class _Streams:
 
     def __init__(self, reader: PatchReader, infos: list[StreamInfo], dict_log2: int) -> None:
         self._reader, self._infos, self._dict_log2 = reader, iter(infos), dict_log2
-        self._lzma: LzmaReader | None = None
+        self._last: StreamReader | None = None
 
     def next(self, length: int) -> bytes:
         """Return the next stream, which has `length` raw bytes; the caller has checked that against the limits."""
         info = next(self._infos)
-        if info.coder is Coder.STORED:
-            return self._reader.read(length)
-        if info.coder is Coder.FILL:
-            return bytes((info.value,)) * length
-        if info.coder is Coder.LZMA:
-            self._lzma = LzmaReader(info.value, self._dict_log2)
-            size = _limited(info.coded_length, MAX_PAYLOAD_BYTES, "coded stream")
-            self._lzma.feed(self._reader.read(size), last=True)
-        if self._lzma is None:
+        if info.coder is Coder.NIBBLE:
+            return self._nibbles(info, length)
+        if info.coder in (Coder.STORED, Coder.FILL):
+            return self._plain(info, length)
+        if info.coder is not Coder.JOIN:
+            self._last = self._open(info)
+        if self._last is None:
             raise PatchFormatError("a stream joins nothing")
-        return self._lzma.read_exactly(length)
+        return self._last.read_exactly(length)
+
+    def _nibbles(self, info: StreamInfo, length: int) -> bytes:
+        halves, escapes = info.parts
+        values = unpack_nibbles(self._alone(halves, (length + 1) // 2), length)
+        return put_escapes(values, self._alone(escapes, values.count(ESCAPE)))
+
+    def _alone(self, info: StreamInfo, length: int) -> bytes:
+        if info.coder in (Coder.STORED, Coder.FILL):
+            return self._plain(info, length)
+        return self._open(info).read_exactly(length)
+
+    def _plain(self, info: StreamInfo, length: int) -> bytes:
+        return self._reader.read(length) if info.coder is Coder.STORED else bytes((info.value,)) * length
+
+    def _open(self, info: StreamInfo) -> StreamReader:
+        size = _limited(info.coded_length, MAX_PAYLOAD_BYTES, "coded stream")
+        return open_payload(info.coder, self._reader.read(size), info.value, self._dict_log2)
 
 
 def _limited(value: int, limit: int, name: str) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from modelpatch import varint
+from modelpatch.coders import zstd_module
 from modelpatch.errors import PatchFormatError, UnsupportedPatchError
 from modelpatch.reading import PatchReader
 
@@ -38,14 +39,19 @@ class DecoderFeatures(enum.IntFlag):
     LZMA = 1 << 0
     GRID = 1 << 1
     SORTED = 1 << 2
-    ZSTD = 1 << 3  # reserved
-    RESCALE = 1 << 4  # reserved
-    NIBBLE = 1 << 5  # reserved
+    ZSTD = 1 << 3
+    RESCALE = 1 << 4
+    NIBBLE = 1 << 5
+    DEFLATE = 1 << 6
 
 
 # What this package's own decoder can do with the standard library alone.
-DEFAULT_FEATURES = DecoderFeatures.LZMA | DecoderFeatures.GRID | DecoderFeatures.SORTED
-SUPPORTED_FEATURES = DEFAULT_FEATURES
+DEFAULT_FEATURES = ~DecoderFeatures.ZSTD
+
+
+def supported_features() -> DecoderFeatures:
+    """Return what the decoder can do in this Python: the default, and zstd where a module for it is installed."""
+    return DEFAULT_FEATURES | (DecoderFeatures.ZSTD if zstd_module() else DecoderFeatures.NONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +93,11 @@ class PatchHeader:
         """Refuse a patch that needs a feature which this decoder does not have.
 
         Raises:
-            UnsupportedPatchError: a feature bit is set that is not in `SUPPORTED_FEATURES`.
+            UnsupportedPatchError: a feature bit is set that is not in `supported_features()`.
         """
         # As plain numbers: the complement of a flag keeps only the bits that have names.
-        missing = int(self.features) & ~int(SUPPORTED_FEATURES)
-        if missing:
+        missing = int(self.features) & ~int(DEFAULT_FEATURES)
+        if missing and missing & ~int(supported_features()):
             raise UnsupportedPatchError(f"the patch needs decoder features that are missing: {_names(missing)}")
 
 

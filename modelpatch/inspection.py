@@ -1,6 +1,7 @@
-"""Owns telling what a patch does without applying it: header, operations, lanes, coded sizes, tensors where known.
+"""Owns telling what a patch does: its header, frames and files, and with the base what happens to each tensor.
 
-Refuses damaged patches as apply does, but does not check digests of contents: it never sees the result.
+Refuses damaged patches as apply does. Without a base it makes nothing and so checks no digest of contents; with one
+it makes the target in memory, checks both digests, and refuses targets above a limit.
 """
 
 import io
@@ -10,91 +11,92 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from modelpatch.coders import Coder
-from modelpatch.errors import PatchFormatError
+from modelpatch.applying import apply_stream
+from modelpatch.errors import BaseMismatchError, PatchFormatError
 from modelpatch.files import naming
-from modelpatch.folder import PATCHED, read_entries
-from modelpatch.frames import FrameType, OpKind, OpsFrame, read_frame_type, read_ops_frame, read_stream_info
-from modelpatch.header import PatchHeader, PatchKind, decode_header
-from modelpatch.layout import Tensor, find_tensors
+from modelpatch.folder import PATCHED, Entry, EntryKind, read_entries
+from modelpatch.header import PatchHeader, PatchKind, decode_header, read_header
+from modelpatch.inspection_frames import FrameReport, read_frame
+from modelpatch.inspection_tensors import TensorReport, tensor_reports
+from modelpatch.layout import find_tensors
+from modelpatch.layout_bundle import BundleIndex, index_beside, shard_of
 from modelpatch.reading import PatchReader
+from modelpatch.tree import TreeFile, scan, tree_sha256
 
-_SKIP_BYTES = 64 << 10
-
-
-@dataclass(frozen=True, slots=True)
-class OpReport:
-    """One operation: target and base offset and length in bytes; transform, width, grid for a delta; its tensor."""
-
-    op: str
-    target_offset: int
-    length: int
-    base_offset: int | None = None
-    transform: str | None = None
-    width: int | None = None
-    grid: int | None = None
-    changed_share: float | None = None
-    tensor: str | None = None
-    dtype: str | None = None
-    shape: tuple[int, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FrameReport:
-    """One frame: its operations, its coded bytes in the patch, and the coder of each of its streams."""
-
-    type: str
-    coded_bytes: int
-    coders: list[str]
-    ops: list[OpReport] = field(default_factory=list)
+PathLike = str | os.PathLike[str]
+# A patch of a few bytes may declare a target of any length; with a base, each file of it is made in memory.
+MAX_TARGET_BYTES = 4 << 30
 
 
 @dataclass(frozen=True, slots=True)
 class FileReport:
-    """What a folder patch does to one file. `action` is keep, rename, patch, patch_rename or add."""
+    """What a folder patch does to one file. `action` is keep, rename, patch, patch_rename or add.
+
+    `name` is the new name, and that of a base file which keeps it where the base is known; `base_name` the old one.
+    """
 
     action: str
     base_index: int | None
     name: str | None
+    base_name: str | None
     report: "PatchReport | None"
 
 
 @dataclass(frozen=True, slots=True)
 class PatchReport:
-    """What a patch does. Frames for a file patch, files for a folder patch."""
+    """What a patch does. Frames for a file patch, files for a folder patch; lengths in bytes.
+
+    `tensors` and `rest`, the bytes outside of tensors, are known for a file patch whose base is given.
+    """
 
     header: PatchHeader
     patch_bytes: int
     frames: list[FrameReport] = field(default_factory=list)
     files: list[FileReport] = field(default_factory=list)
+    tensors: list[TensorReport] = field(default_factory=list)
+    rest: TensorReport | None = None
+
+    @property
+    def overhead_bytes(self) -> float:
+        """Bytes of the patch that are neither literals nor deltas: headers, digests, operation tables."""
+        return self.patch_bytes - sum(op.patch_bytes for frame in self.frames for op in frame.ops)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `json.dumps`; kind and features by their names."""
         data = asdict(self)
         for report, plain in _headers(self, data):
             plain["kind"] = report.kind.name.lower()
-            plain["features"] = [
-                f.name.lower() for f in type(report.features) if f in report.features and f.name and f
-            ]
+            plain["features"] = feature_names(report)
         return data
 
 
+def feature_names(header: PatchHeader) -> list[str]:
+    """Return the names of the decoder features that a patch needs, in lower case."""
+    features = header.features
+    return [f.name.lower() for f in type(features) if f in features and f.name and f]
+
+
 def inspect_patch(
-    patch: str | os.PathLike[str] | bytes | BinaryIO, *, base: str | os.PathLike[str] | None = None
+    patch: PathLike | bytes | BinaryIO, *, base: PathLike | None = None, max_target_bytes: int = MAX_TARGET_BYTES
 ) -> PatchReport:
-    """Return what `patch` does. With `base`, the old model file, operations are named after its tensors.
+    """Return what `patch` does.
+
+    Args:
+        patch: a file name, the bytes, or a stream.
+        base: the old file or folder, which tells what happens to each tensor; the old and the new file are then held
+            in memory.
+        max_target_bytes: with a base, refuse a larger target.
 
     Raises:
         PatchFormatError, UnsupportedPatchError: as `apply_stream`.
+        BaseMismatchError, PatchLimitError, TargetMismatchError: as `apply_stream`, with a base.
         OSError: a file cannot be read.
     """
-    tensors = find_tensors(Path(base).read_bytes()) if base is not None else []
-    if isinstance(patch, bytes):
-        return _inspect(PatchReader(io.BytesIO(patch)), tensors)
-    if isinstance(patch, (str, os.PathLike)):
-        with Path(patch).open("rb") as stream, naming(base, patch):
-            return _inspect(PatchReader(stream), tensors)
-    return _inspect(PatchReader(patch), tensors)
+    if not isinstance(patch, (str, os.PathLike)):
+        data = patch if isinstance(patch, bytes) else patch.read()
+        return _inspect(data, base, max_target_bytes)
+    with naming(base, patch):
+        return _inspect(Path(patch).read_bytes(), base, max_target_bytes)
 
 
 def _headers(report: PatchReport, data: dict[str, Any]) -> Iterator[tuple[PatchHeader, dict[str, Any]]]:
@@ -104,79 +106,115 @@ def _headers(report: PatchReport, data: dict[str, Any]) -> Iterator[tuple[PatchH
             yield from _headers(file.report, plain["report"])
 
 
-def _inspect(reader: PatchReader, tensors: list[Tensor]) -> PatchReport:
+def _inspect(data: bytes, base: PathLike | None, limit: int) -> PatchReport:
+    header = read_header(data)
+    if header.kind is PatchKind.FOLDER:
+        return _inspect_folder(data, base, limit)
+    if base is None or header.kind is PatchKind.WHOLE:
+        return _inspect_frames(data)
+    index = index_beside(Path(base))  # of a single file the new index is not known: a shard mostly keeps its layout
+    return _inspect_tensors(data, Path(base).read_bytes(), index, limit)
+
+
+def _inspect_frames(data: bytes) -> PatchReport:
+    reader = PatchReader(io.BytesIO(data))
     header = decode_header(reader)
+    if header.kind is PatchKind.FOLDER:
+        raise PatchFormatError("a patch of a folder is inside a patch of a folder")
     header.check_supported()
     reader.enter_section(header.body_length)
-    if header.kind is PatchKind.FOLDER:
-        files = [*_read_files(reader)]
-        reader.expect_end()
-        return PatchReport(header, reader.consumed, files=files)
     frames, at = [], 0
     while at < header.target_length:
-        frame, at = _read_frame(reader, header, at, tensors)
-        frames.append(frame)
+        frames.append(read_frame(reader, header, at))
+        at += sum(op.length for op in frames[-1].ops)
     reader.expect_end()
     return PatchReport(header, reader.consumed, frames=frames)
 
 
-def _read_files(reader: PatchReader) -> Iterator[FileReport]:
+def _inspect_tensors(data: bytes, base: bytes, index: BundleIndex | None, limit: int) -> PatchReport:
+    """Return the report of a file patch with its tensors. `index` describes the target, where it is a shard."""
+    target = _target(data, base, limit)
+    report = _inspect_frames(data)
+    ops = [op for frame in report.frames for op in frame.ops]
+    tensors, rest = tensor_reports(ops, base, target, find_tensors(target, index))
+    return PatchReport(report.header, report.patch_bytes, report.frames, tensors=tensors, rest=rest)
+
+
+def _target(data: bytes, base: bytes, limit: int) -> bytes:
+    out = io.BytesIO()
+    apply_stream(io.BytesIO(base), io.BytesIO(data), out, max_target_bytes=limit)
+    return out.getvalue()
+
+
+def _inspect_folder(data: bytes, base: PathLike | None, limit: int) -> PatchReport:
+    reader = PatchReader(io.BytesIO(data))
+    header = decode_header(reader)
+    header.check_supported()
+    reader.enter_section(header.body_length)
+    entries = [*_read_entries(reader)]
+    reader.expect_end()
+    if base is None:
+        files = [_file_report(entry, None, _inspect_frames(patch) if patch else None) for entry, patch in entries]
+    else:
+        folder = _Folder(Path(base), header, entries, limit)
+        files = [folder.report(entry, patch) for entry, patch in entries]
+    return PatchReport(header, reader.consumed, files=files)
+
+
+def _read_entries(reader: PatchReader) -> Iterator[tuple[Entry, bytes]]:
     for entry in read_entries(reader):
-        report = None
-        if entry.kind in PATCHED:
-            # Bounded by what is left of a section that itself had to be there: a patch is read into memory here.
-            if entry.patch_length > reader.left:
-                raise PatchFormatError("a section ends too early")
-            report = _inspect(PatchReader(io.BytesIO(reader.read(entry.patch_length))), [])
-        name = entry.name.decode() if entry.name is not None else None
-        yield FileReport(entry.kind.name.lower(), entry.base_index, name, report)
+        # Bounded by what is left of a section that itself had to be there: a patch is read into memory here.
+        if entry.patch_length > reader.left:
+            raise PatchFormatError("a section ends too early")
+        if entry.kind in PATCHED and not entry.patch_length:
+            raise PatchFormatError("a file's patch is empty")
+        yield entry, reader.read(entry.patch_length)
 
 
-def _read_frame(reader: PatchReader, header: PatchHeader, at: int, tensors: list[Tensor]) -> tuple[FrameReport, int]:
-    start = reader.consumed
-    frame_type, dict_log2 = read_frame_type(reader)
-    if frame_type is FrameType.SOLID:
-        info, length = read_stream_info(reader), reader.varint()
-        coded = length if info.coder is Coder.STORED else info.coded_length
-        if not length:
-            raise PatchFormatError("a frame makes nothing")
-        for left in range(coded, 0, -_SKIP_BYTES):
-            reader.read(min(left, _SKIP_BYTES))
-        report = OpReport("literal", at, length)
-        return FrameReport("solid", reader.consumed - start, [info.coder.name.lower()], [report]), at + length
-    frame = read_ops_frame(reader, dict_log2, header.memory_bytes)
-    ops, end = _report_ops(frame, at, tensors)
-    coders = [info.coder.name.lower() for info in frame.streams]
-    return FrameReport("ops", reader.consumed - start, coders, ops), end
+def _file_report(entry: Entry, source: TreeFile | None, report: PatchReport | None) -> FileReport:
+    old = source.path if source else None
+    name = entry.name.decode() if entry.name is not None else old
+    return FileReport(entry.kind.name.lower(), entry.base_index, name, old, report)
 
 
-def _report_ops(frame: OpsFrame, at: int, tensors: list[Tensor]) -> tuple[list[OpReport], int]:
-    out = []
-    used = [0] * len(frame.lanes)
-    for op in frame.ops():
-        tensor = None if op.kind is OpKind.LITERAL else _tensor_at(tensors, op.base)
-        values: dict[str, Any] = {}
-        if op.kind is OpKind.DELTA:
-            lane, first = frame.lanes[op.lane], used[op.lane]
-            used[op.lane] += op.length // lane.width
-            values = {"transform": lane.transform.name.lower(), "width": lane.width, "grid": lane.grid}
-            values["changed_share"] = _changed(frame.planes[op.lane], first, used[op.lane])
-        if tensor:
-            values |= {"tensor": tensor.name, "dtype": tensor.dtype, "shape": tensor.shape}
-        base = None if op.kind is OpKind.LITERAL else op.base
-        out.append(OpReport(op.kind.name.lower(), at, op.length, base, **values))
-        at += op.length
-    return out, at
+class _Folder:
+    """A base folder under a folder patch: knows the files' names, and makes each file of the target when asked."""
 
+    def __init__(self, base: Path, header: PatchHeader, entries: list[tuple[Entry, bytes]], limit: int) -> None:
+        self._base, self._limit, self._files = base, limit, scan(base)
+        if tree_sha256(self._files) != header.base_sha256:
+            raise BaseMismatchError(f"the folder is not the tree {header.base_sha256[:12]} that the patch is for")
+        self._entries = {self._name(entry): (entry, patch) for entry, patch in entries}
 
-def _changed(planes: list[bytes], start: int, end: int) -> float:
-    """Return the share of elements whose coded value is not zero, which for a delta means changed."""
-    joined = 0
-    for plane in planes:
-        joined |= int.from_bytes(plane[start:end], "little")
-    zeros = joined.to_bytes(end - start, "little").count(0)
-    return round(1 - zeros / (end - start), 4)
+    def report(self, entry: Entry, patch: bytes) -> FileReport:
+        """Return what happens to one file."""
+        source = self._source(entry)
+        if not patch:
+            return _file_report(entry, source, None)
+        if source is None or read_header(patch).kind is PatchKind.WHOLE:
+            return _file_report(entry, source, _inspect_frames(patch))
+        index = self._new_index(self._name(entry))
+        old = (self._base / source.path).read_bytes()
+        return _file_report(entry, source, _inspect_tensors(patch, old, index, self._limit))
 
+    def _source(self, entry: Entry) -> TreeFile | None:
+        if entry.base_index is None:
+            return None
+        if entry.base_index >= len(self._files):
+            raise PatchFormatError("an entry names a base file that does not exist")
+        return self._files[entry.base_index]
 
-def _tensor_at(tensors: list[Tensor], offset: int) -> Tensor | None:
-    return next((t for t in tensors if t.offset <= offset < t.offset + t.length), None)
+    def _name(self, entry: Entry) -> str:
+        source = self._source(entry)
+        return entry.name.decode() if entry.name is not None else source.path if source else ""
+
+    def _new_index(self, name: str) -> BundleIndex | None:
+        """Return the target's own index for the shard `name`, which the same patch may change."""
+        shard = shard_of(name)
+        if shard is None or shard[0] not in self._entries:
+            return None
+        entry, patch = self._entries[shard[0]]
+        source = self._source(entry)
+        old = (self._base / source.path).read_bytes() if source else b""
+        table = old if entry.kind in (EntryKind.KEEP, EntryKind.RENAME) else _target(patch, old, self._limit)
+        return BundleIndex(table, shard[1])

@@ -1,4 +1,4 @@
-"""Owns which old tensor a new tensor is compared with: by content, by name and shape, by rows, by position.
+"""Owns which old tensor a new tensor is compared with: by content, by name and shape, by likeness, by position.
 
 Refuses to pair tensors of different element types. Needs numpy (diff only).
 """
@@ -6,117 +6,160 @@ Refuses to pair tensors of different element types. Needs numpy (diff only).
 import hashlib
 import re
 from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from modelpatch.forward import to_order
-from modelpatch.layout import Tensor
-from modelpatch.pieces import Bytes, Piece, elements
+from modelpatch.forward import to_order, zigzag
+from modelpatch.pieces import Bytes
+from modelpatch.tensor import Tensor
 
-# Below this a tensor is cheaper as part of the bytes around it than as a piece of its own.
-LEAST_TENSOR_BYTES = 64
-_MOST_ALIGNED = 1 << 28  # row pairs times row elements, about ten seconds of work
+# Elements of a tensor that are looked at to tell how like another it is.
+_SAMPLE = 128
+# Bits per element that a counterpart of this name must be farther off before another one is taken.
+_SAME_NAME, _SAME_BUT_COUNTERS, _SAME_BUT_DIGITS, _OTHER_NAME, _OTHER_RANK = 0.0, 0.25, 0.5, 1.5, 0.25
+# Tensors of one size that are all compared with each other; above, those of the same name or rank alone.
+_MOST_COMPARED = 1 << 14
 
-
-class Pairing:
-    """Finds the counterpart of one new tensor after another."""
-
-    def __init__(self, old_tensors: list[Tensor], old: Bytes, new: Bytes) -> None:
-        self._old, self._new = old, new
-        self._by_content: dict[bytes, Tensor] = {}
-        self._by_name: dict[tuple[str, str], Tensor] = {}
-        self._by_shape: dict[tuple[str, int], list[Tensor]] = defaultdict(list)
-        for tensor in old_tensors:
-            self._by_content.setdefault(_digest(old, tensor), tensor)
-            for name in (tensor.name, _plain(tensor.name)):
-                self._by_name.setdefault((tensor.dtype, name), tensor)
-            self._by_shape[tensor.dtype, tensor.length].append(tensor)
-        self._all = old_tensors
-
-    def pieces(self, tensor: Tensor, group: int) -> list[Piece]:
-        """Tile `tensor` with pieces, its counterpart found."""
-        whole = Piece(tensor.offset, tensor.length, None, False, tensor.width, tensor.is_float, group)
-        equal = self._by_content.get(_digest(self._new, tensor))
-        if equal is not None:
-            return [Piece(tensor.offset, tensor.length, equal.offset, copy=True)]
-        old = self._named(tensor) or self._placed(tensor)
-        if old is not None and old.length == tensor.length:
-            return [whole.on(old.offset)]
-        rows = self._row_source(tensor, old)
-        return [whole] if rows is None else self._align(tensor, rows, whole)
-
-    def _named(self, tensor: Tensor) -> Tensor | None:
-        exact = self._by_name.get((tensor.dtype, tensor.name))
-        return exact or self._by_name.get((tensor.dtype, _plain(tensor.name)))
-
-    def _placed(self, tensor: Tensor) -> Tensor | None:
-        same = self._by_shape.get((tensor.dtype, tensor.length))
-        return min(same, key=lambda t: abs(t.offset - tensor.offset)) if same else None
-
-    def _row_source(self, tensor: Tensor, named: Tensor | None) -> Tensor | None:
-        """Return an old tensor with the same rows, but more or fewer of them."""
-        fitting = [t for t in self._all if t.dtype == tensor.dtype and t.shape[1:] == tensor.shape[1:] and t.shape]
-        if not tensor.shape or len(tensor.shape) < 2 or not fitting:
-            return None
-        if named in fitting:
-            return named
-        return min(fitting, key=lambda t: abs(t.shape[0] - tensor.shape[0]))
-
-    def _align(self, tensor: Tensor, old: Tensor, whole: Piece) -> list[Piece]:
-        row = tensor.length // tensor.shape[0]
-        rows = [
-            elements(data, t.offset, t.length, t.width).reshape(t.shape[0], -1)
-            for data, t in ((self._new, tensor), (self._old, old))
-        ]
-        if row * tensor.shape[0] != tensor.length or rows[0].shape[1] != rows[1].shape[1]:
-            return [whole]
-        if rows[0].shape[0] * rows[1].size > _MOST_ALIGNED:
-            return [whole]
-        sources = align_rows(_cost_matrix(rows[0], rows[1], tensor.is_float), 8 * row)
-        return [
-            whole.part(i * row, row, copy=False).on(None if j is None else old.offset + j * row)
-            for i, j in enumerate(sources)
-        ]
+Key = tuple[str, int]  # element type, length in bytes
 
 
-def align_rows(costs: NDArray[np.float64], new_cost: float) -> list[int | None]:
-    """Return, for each new row, its old row or None, in order, at the least total cost in bits.
+def pair_tensors(old_tensors: list[Tensor], new_tensors: list[Tensor], old: Bytes, new: Bytes) -> list[Tensor | None]:
+    """Return for each new tensor the old one of the same type and length that it is made from, None without any."""
+    olds, news = _by_size(old_tensors), _by_size(new_tensors)
+    partners: dict[Tensor, Tensor] = {}
+    for key, group in news.items():
+        if key in olds:
+            partners |= _pair_group(olds[key], group, old, new)
+    return [partners.get(tensor) for tensor in new_tensors]
 
-    Args:
-        costs: shape [new rows, old rows], bits to code a new row from an old one.
-        new_cost: bits to code a row from nothing.
+
+def is_equal(tensor: Tensor, partner: Tensor, old: Bytes, new: Bytes) -> bool:
+    """Tell whether a new tensor has the very bytes of an old one of the same length."""
+    return bool(np.array_equal(old[partner.offset : partner.end], new[tensor.offset : tensor.end]))
+
+
+def resized_partner(tensor: Tensor, olds: list[Tensor]) -> Tensor | None:
+    """Return the old tensor that differs from `tensor` in the size of one dimension alone; by name, then nearest."""
+    fitting = [old for old in olds if resized_dimension(tensor, old) is not None]
+    if not fitting:
+        return None
+    name = without_counters(tensor.name)
+    return min(fitting, key=lambda t: (without_counters(t.name) != name, abs(t.length - tensor.length)))
+
+
+def resized_dimension(tensor: Tensor, old: Tensor) -> int | None:
+    """Return the index of the one dimension in which the shapes differ; None if there are more, or none."""
+    if tensor.dtype != old.dtype or len(tensor.shape) != len(old.shape):
+        return None
+    different = [k for k, (a, b) in enumerate(zip(tensor.shape, old.shape, strict=True)) if a != b]
+    return different[0] if len(different) == 1 else None
+
+
+def without_counters(name: str) -> str:
+    """Return `name` without the counters that layers, functions and converters append to its parts.
+
+    `functional_1_1/head_2/MatMul1` and `functional/head/MatMul` give the same.
     """
-    count, old_count = costs.shape
-    best = np.zeros((count + 1, old_count + 1))
-    best[:, 0] = np.arange(count + 1) * new_cost
-    for i in range(1, count + 1):
-        for j in range(1, old_count + 1):
-            paired = best[i - 1, j - 1] + costs[i - 1, j - 1]
-            best[i, j] = min(paired, best[i - 1, j] + new_cost, best[i, j - 1])
-    out: list[int | None] = [None] * count
-    i, j = count, old_count
-    while i and j:
-        if best[i, j] == best[i, j - 1]:
-            j -= 1
-        elif best[i, j] == best[i - 1, j] + new_cost:
-            i -= 1
+    return re.sub(r"(_\d+)+(?=$|[/;:.])|(?<=[a-zA-Z])\d+(?=$|[;:])", "", name)
+
+
+def _by_size(tensors: Iterable[Tensor]) -> dict[Key, list[Tensor]]:
+    groups: dict[Key, list[Tensor]] = defaultdict(list)
+    for tensor in tensors:
+        groups[tensor.dtype, tensor.length].append(tensor)
+    return groups
+
+
+def _pair_group(olds: list[Tensor], news: list[Tensor], old: Bytes, new: Bytes) -> dict[Tensor, Tensor]:
+    """Pair the tensors of one size: those of equal bytes first, the rest by likeness and name."""
+    partners = _pair_equal(olds, news, old, new)
+    changed = [tensor for tensor in news if tensor not in partners]
+    if changed:
+        taken = set(partners.values())
+        # An old tensor that went over unchanged is rarely the base of another one too.
+        free = [tensor for tensor in olds if tensor not in taken] or olds
+        partners |= _pair_alike(free, changed, old, new)
+    return partners
+
+
+def _pair_equal(olds: list[Tensor], news: list[Tensor], old: Bytes, new: Bytes) -> dict[Tensor, Tensor]:
+    named = {tensor.name: tensor for tensor in olds}
+    partners, rest = {}, []
+    for tensor in news:
+        partner = named.get(tensor.name)
+        if partner is not None and is_equal(tensor, partner, old, new):
+            partners[tensor] = partner
         else:
-            i, j = i - 1, j - 1
-            out[i] = j
-    return out
+            rest.append(tensor)
+    if not rest:
+        return partners
+    by_content = defaultdict(list)
+    for tensor in olds:
+        by_content[_digest(old, tensor)].append(tensor)
+    for tensor in rest:
+        if equal := by_content.get(_digest(new, tensor)):
+            partners[tensor] = min(equal, key=lambda t: abs(t.offset - tensor.offset))
+    return partners
 
 
-def _cost_matrix(new: NDArray[np.uint64], old: NDArray[np.uint64], is_float: bool) -> NDArray[np.float64]:
-    left = (to_order(new) if is_float else new).astype(np.float64)
-    right = (to_order(old) if is_float else old).astype(np.float64)
-    return np.array([[np.log2(1 + np.abs(row - other)).sum() for other in right] for row in left])
+def _pair_alike(olds: list[Tensor], news: list[Tensor], old: Bytes, new: Bytes) -> dict[Tensor, Tensor]:
+    if len(olds) == 1:
+        return dict.fromkeys(news, olds[0])
+    old_samples, new_samples = _samples(olds, old), _samples(news, new)
+    old_names, new_names = _Names(olds), _Names(news)
+    everyone = range(len(olds))
+    all_with_all = len(olds) * len(news) <= _MOST_COMPARED
+    partners = {}
+    for rank, tensor in enumerate(news):
+        possible = everyone if all_with_all else sorted({*old_names.like(tensor.name), min(rank, len(olds) - 1)})
+        costs = _difference_bits(old_samples[list(possible)], new_samples[rank], tensor.is_float)
+        doubts = [new_names.doubt(rank, old_names, other) for other in possible]
+        partners[tensor] = olds[possible[int(np.argmin(costs + doubts))]]
+    return partners
+
+
+class _Names:
+    """The names of tensors with and without their counters and digits."""
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        names = [tensor.name for tensor in tensors]
+        uncounted = [without_counters(name) for name in names]
+        self._levels = (names, uncounted, [re.sub(r"\d+", "#", name) for name in uncounted])
+        self._known = {name: at for at, name in reversed(list(enumerate(names)))}
+        self._known_uncounted = {name: at for at, name in reversed(list(enumerate(uncounted)))}
+
+    def like(self, name: str) -> list[int]:
+        """Return the indexes of the first tensors of that name, with or without its counters."""
+        found = (self._known.get(name), self._known_uncounted.get(without_counters(name)))
+        return [at for at in found if at is not None]
+
+    def doubt(self, rank: int, others: "_Names", other: int) -> float:
+        """Return the bits per element by which another tensor must be more alike than the one of index `other`."""
+        for level, bits in enumerate((_SAME_NAME, _SAME_BUT_COUNTERS, _SAME_BUT_DIGITS)):
+            if self._levels[level][rank] == others._levels[level][other]:
+                return bits + _OTHER_RANK * (level > 0 and rank != other)
+        return _OTHER_NAME + _OTHER_RANK * (rank != other)
+
+
+def _samples(tensors: list[Tensor], data: Bytes) -> NDArray[Any]:
+    """Return elements spread over each tensor: shape [tensors, samples], unsigned of their width."""
+    width, count = tensors[0].width, tensors[0].length // tensors[0].width
+    picked = np.unique(np.linspace(0, count - 1, _SAMPLE).astype(np.int64))
+    at = (picked[:, None] * width + np.arange(width)).ravel()
+    rows = np.stack([data[tensor.offset + at] for tensor in tensors])
+    return rows.view(f"<u{width}")
+
+
+def _difference_bits(olds: NDArray[Any], new: NDArray[Any], is_float: bool) -> NDArray[np.float64]:
+    """Return the mean bits of the differences between one new sample and each old one."""
+    if is_float:
+        olds, new = to_order(olds), to_order(new)
+    bits: NDArray[np.float64] = np.log2(1.0 + zigzag(new - olds)).mean(axis=1)
+    return bits
 
 
 def _digest(data: Bytes, tensor: Tensor) -> bytes:
-    return hashlib.sha256(data[tensor.offset : tensor.offset + tensor.length].tobytes()).digest()
-
-
-def _plain(name: str) -> str:
-    """Return `name` without the counters that converters and layers append."""
-    return re.sub(r"\d+", "#", name)
+    return hashlib.sha256(data[tensor.offset : tensor.end].data).digest()

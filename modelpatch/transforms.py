@@ -8,9 +8,10 @@ lanes are the elements (SWAR), which is as fast as numpy here and needs no impor
 import enum
 import sys
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from typing import TypeVar
+from operator import add
+from typing import NamedTuple, TypeVar
 
 from modelpatch import accelerator
 
@@ -19,6 +20,7 @@ CHUNK_BYTES = 16 << 10
 MAX_GRID = 149
 _Number = TypeVar("_Number", int, float)
 _TYPECODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
+_SIGNED = {1: "b", 2: "h", 4: "i"}
 
 
 class Transform(enum.IntEnum):
@@ -31,14 +33,49 @@ class Transform(enum.IntEnum):
     ORDER_SORTED = 4  # as ORDER, elements in stable order of the base's exponent
     GRID = 5  # float32: t = b + unzigzag(z) * 2^-k
     GRID_NEW = 6  # float32: t = unzigzag(z) * 2^-k; no base
-    RESCALE = 7  # reserved
+    RESCALE = 7  # t = predicted(b, ratio of the scales) + unzigzag(z)
+
+
+class Scales(NamedTuple):
+    """What a rescale needs to know of a quantised base tensor.
+
+    `start` is the byte offset of its first element in the base, `block` how many neighbouring elements share a
+    channel. `ratios` are old scale / new scale per channel, times 2^`bits`, as integers.
+    """
+
+    start: int
+    block: int
+    bits: int
+    ratios: tuple[int, ...]
+
+    def slices(self, first: int, count: int) -> Iterator[tuple[slice, int]]:
+        """Return (elements, ratio) of one channel each; together `count` elements from element `first` on."""
+        channels = len(self.ratios)
+        if self.block == 1:
+            for at in range(min(channels, count)):
+                yield slice(at, None, channels), self.ratios[(first + at) % channels]
+            return
+        at = 0
+        while at < count:
+            channel, inside = divmod(first + at, self.block)
+            end = at + min(self.block - inside, count - at) if channels > 1 else count
+            yield slice(at, end), self.ratios[channel % channels]
+            at = end
 
 
 WITHOUT_BASE = frozenset((Transform.RAW, Transform.GRID_NEW))
 WITH_GRID = frozenset((Transform.GRID, Transform.GRID_NEW))
 
 
-def undo(transform: Transform, width: int, grid: int, planes: list[bytes], base: bytes) -> bytes:
+def undo(
+    transform: Transform,
+    width: int,
+    grid: int,
+    planes: list[bytes],
+    base: bytes,
+    scales: Scales | None = None,
+    base_offset: int = 0,
+) -> bytes:
     """Return the target bytes of one operation.
 
     Args:
@@ -47,16 +84,21 @@ def undo(transform: Transform, width: int, grid: int, planes: list[bytes], base:
         grid: the exponent k of the grid transforms, else 0.
         planes: `width` byte planes of equal length, lowest byte first.
         base: as many bytes as the target has; ignored by transforms without a base.
+        scales: the parameters of a rescale.
+        base_offset: where `base` stands in the base file, in bytes, for a rescale.
     """
     coded = interleave(planes)
     if transform is Transform.RAW:
         return coded
     if transform in WITH_GRID:
-        return _undo_grid(coded, base if transform is Transform.GRID else b"", grid)
+        return _undo_grid(planes, coded, base if transform is Transform.GRID else b"", grid)
+    if transform is Transform.RESCALE and scales is not None:
+        base = predict(base, width, scales, base_offset)
     if transform is Transform.ORDER_SORTED:
         coded = _unsort(coded, base, width)
-    lanes = {Transform.XOR: _xor_lanes, Transform.SUB: _sub_lanes}.get(transform, _order_lanes)
-    return _by_chunk(lanes, coded, base, width)
+    fast, lanes = _LANES[transform]
+    done = fast(coded, base, width)
+    return _by_chunk(lanes, coded, base, width) if done is None else done
 
 
 def interleave(planes: list[bytes]) -> bytes:
@@ -128,24 +170,71 @@ def exponent_keys(base: bytes, width: int) -> bytes:
     return keys.to_bytes(count, "little")
 
 
+# The way with numpy, for where it is loaded, and the way without.
+_LANES = {
+    Transform.XOR: (accelerator.undo_xor, _xor_lanes),
+    Transform.SUB: (accelerator.undo_sub, _sub_lanes),
+    Transform.RESCALE: (accelerator.undo_sub, _sub_lanes),
+    Transform.ORDER: (accelerator.undo_order, _order_lanes),
+    Transform.ORDER_SORTED: (accelerator.undo_order, _order_lanes),
+}
+
+
 def _unsort(coded: bytes, base: bytes, width: int) -> bytes:
-    keys = exponent_keys(base, width)
-    if (fast := accelerator.unsort(coded, keys, width)) is not None:
+    if (fast := accelerator.unsort(coded, base, width)) is not None:
         return fast
+    keys = exponent_keys(base, width)
     values = array(_TYPECODES[width], coded)
-    out = array(_TYPECODES[width], bytes(len(coded)))
-    for position, value in zip(sorted(range(len(keys)), key=keys.__getitem__), values, strict=True):
-        out[position] = value
-    return out.tobytes()
+    queues: list[Iterator[int]] = [iter(())] * 256
+    at = 0
+    for key in sorted(set(keys)):
+        count = keys.count(key)
+        queues[key] = iter(values[at : at + count])
+        at += count
+    # Each element is the next one of its key's queue: a third of the time of a sort.
+    return array(_TYPECODES[width], map(next, map(queues.__getitem__, keys))).tobytes()
 
 
-def _undo_grid(coded: bytes, base: bytes, grid: int) -> bytes:
+def predict(base: bytes, width: int, scales: Scales, base_offset: int) -> bytes:
+    """Return the signed elements `base` (little-endian, `width` bytes) times their channels' ratios, rounded, cut.
+
+    Exact integers, the same everywhere: docs/patch-format.md, transform 7.
+    """
+    first, count = (base_offset - scales.start) // width, len(base) // width
+    if (fast := accelerator.predict(base, width, scales, first)) is not None:
+        return fast
+    if width == 1:
+        small = bytearray(base)
+        for part, ratio in scales.slices(first, count):
+            small[part] = small[part].translate(_scaled_bytes(ratio, scales.bits))
+        return bytes(small)
+    values = _native(array(_SIGNED[width], base))
+    for part, ratio in scales.slices(first, count):
+        values[part] = array(_SIGNED[width], _scaled(values[part], ratio, scales.bits, width))
+    return _native(values).tobytes()
+
+
+def _scaled(values: Iterable[int], ratio: int, bits: int, width: int) -> list[int]:
+    half, top = 1 << (bits - 1), 1 << (8 * width - 1)
+    return [max(-top, min(top - 1, (value * ratio + half) >> bits)) for value in values]
+
+
+@lru_cache(maxsize=64)
+def _scaled_bytes(ratio: int, bits: int) -> bytes:
+    """Return what becomes of each of the 256 signed bytes, in the order of their bits."""
+    return array("b", _scaled([*range(128), *range(-128, 0)], ratio, bits, 1)).tobytes()
+
+
+def _undo_grid(planes: list[bytes], coded: bytes, base: bytes, grid: int) -> bytes:
     if (fast := accelerator.undo_grid(coded, base, grid)) is not None:
         return fast
     step = 2.0**-grid
-    steps = [((z >> 1) ^ -(z & 1)) * step for z in _native(array("I", coded))]
+    if any(plane.count(0) != len(plane) for plane in planes[1:]):
+        steps = [((z >> 1) ^ -(z & 1)) * step for z in _native(array("I", coded))]
+    else:  # small steps, the usual case: one look into a table each
+        steps = [*map([((z >> 1) ^ -(z & 1)) * step for z in range(256)].__getitem__, planes[0])]
     if base:
-        steps = [b + s for b, s in zip(_native(array("f", base)), steps, strict=True)]
+        steps = [*map(add, _native(array("f", base)), steps)]
     return _native(array("f", steps)).tobytes()
 
 

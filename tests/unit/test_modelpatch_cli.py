@@ -1,5 +1,6 @@
 """Files, folders and the command line: exit codes, one clear line that names the file, nothing half-written."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import modelpatch
-from modelpatch import FolderError, PatchFormatError, PatchKind, varint
+from modelpatch import FolderError, PatchFormatError, PatchKind, cli, varint
 from modelpatch.header import PatchHeader
 from modelpatch.tree import check_name, scan, tree_sha256
 
@@ -65,7 +66,8 @@ def test_diff_apply_inspect_on_files(pair: Path) -> None:
     assert run("apply", pair / "old", pair / "q", pair / "out").returncode == 0
     assert (pair / "out").read_bytes() == NEW
     shown = run("inspect", pair / "q")
-    assert (shown.returncode, "file patch" in shown.stdout, "literal" in shown.stdout) == (0, True, True)
+    assert (shown.returncode, "file patch" in shown.stdout, "copy" in shown.stdout) == (0, True, True)
+    assert "literal" in run("inspect", pair / "q", "--all").stdout
     data = json.loads(run("inspect", pair / "q", "--json").stdout)
     assert data["header"]["kind"] == "file"
     assert data["header"]["target_length"] == len(NEW)
@@ -90,8 +92,86 @@ def test_an_unchanged_file_in_a_folder_costs_two_bytes(folders: Path) -> None:
     assert after - before == 2
 
 
+def test_diff_and_apply_tell_what_they_made_as_json(pair: Path) -> None:
+    made = json.loads(run("diff", pair / "old", pair / "new", pair / "q", "--json").stdout)
+    assert (made["kind"], made["target_bytes"], made["patch_bytes"]) == (
+        "file",
+        len(NEW),
+        (pair / "q").stat().st_size,
+    )
+    applied = json.loads(run("apply", pair / "old", pair / "q", pair / "out", "--json").stdout)
+    assert applied["target_sha256"] == made["target_sha256"] == hashlib.sha256(NEW).hexdigest()
+    assert applied["target"] == str(pair / "out")
+
+
+def test_a_patch_needs_no_feature_that_the_device_does_not_have(pair: Path) -> None:
+    (pair / "text").write_bytes(b"words that compress well " * 400)
+    for features in ("none", "lzma", "deflate,nibble", "default"):
+        done = run("diff", pair / "old", pair / "text", pair / "q", "--features", features, "--json")
+        names = {"none": set(), "default": {"lzma", "grid", "sorted", "rescale", "nibble", "deflate"}}
+        assert set(json.loads(done.stdout)["features"]) <= names.get(features, set(features.split(",")))
+        assert run("apply", pair / "old", pair / "q", pair / "out").returncode == 0
+        assert (pair / "out").read_bytes() == (pair / "text").read_bytes()
+
+
+def test_an_unknown_feature_is_wrong_usage_and_the_known_ones_are_named(pair: Path) -> None:
+    done = run("diff", pair / "old", pair / "new", pair / "q", "--features", "lzma,warp")
+    assert done.returncode == 2
+    assert "warp" in done.stderr
+    assert "rescale" in done.stderr
+    assert not (pair / "q").exists()
+
+
+def test_a_whole_file_patch_is_applied_without_a_base(pair: Path) -> None:
+    (pair / "none").write_bytes(b"")
+    assert "whole-file patch" in run("diff", pair / "none", pair / "new", pair / "q").stdout
+    assert run("apply", "-", pair / "q", pair / "out").returncode == 0
+    assert (pair / "out").read_bytes() == NEW
+    fails_in_one_line(run("apply", "-", pair / "p", pair / "other"), "base")
+
+
+def test_a_reader_that_leaves_early_gets_no_traceback(pair: Path) -> None:
+    command = [sys.executable, "-m", "modelpatch", "inspect", str(pair / "p"), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(timeout=60) == 1
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
+def test_every_argument_of_every_command_says_what_it_is() -> None:
+    commands = next(a for a in cli._parser()._actions if isinstance(a.choices, dict))
+    assert isinstance(commands.choices, dict)
+    assert list(commands.choices) == ["diff", "apply", "inspect", "compare"]
+    for name, command in commands.choices.items():
+        assert command.description
+        assert all(action.help for action in command._actions)
+        assert run(name, "--help").returncode == 0
+
+
+def test_apply_loads_no_more_than_the_standard_library(pair: Path) -> None:
+    code = f"""
+import sys
+from modelpatch.cli import main
+main(["apply", {str(pair / "old")!r}, {str(pair / "p")!r}, {str(pair / "out")!r}])
+main(["inspect", {str(pair / "p")!r}])
+foreign = {{"numpy", "matplotlib", "hdiffpatch", "zstandard", "detools", "bsdiff4"}} & set(sys.modules)
+sys.exit(f"loaded {{foreign}}" if foreign else 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_wrong_usage_is_exit_code_2(pair: Path) -> None:
-    for arguments in ([], ["apply", pair / "old"], ["melt"], ["diff", "a", "b", "c", "--effort", "hard"]):
+    for arguments in (
+        [],
+        ["apply", pair / "old"],
+        ["melt"],
+        ["diff", "a", "b", "c", "--effort", "hard"],
+        ["apply", "a", "b", "c", "--max-target-mib", "-1"],
+    ):
         assert run(*arguments).returncode == 2
 
 
@@ -100,6 +180,8 @@ def test_missing_files_are_named(pair: Path) -> None:
     fails_in_one_line(run("apply", pair / "old", pair / "none", pair / "out"), "none", "No such file")
     fails_in_one_line(run("inspect", pair / "none"), "none", "No such file")
     fails_in_one_line(run("diff", pair / "old", pair / "none", pair / "q"), "none", "No such file")
+    fails_in_one_line(run("diff", pair, pair / "none", pair / "q"), "none", "No such file")
+    fails_in_one_line(run("inspect", pair / "p", "--base", pair / "none"), "none", "No such file")
     assert leftovers(pair) == []
 
 

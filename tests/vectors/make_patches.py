@@ -1,24 +1,31 @@
-"""Owns the golden vectors of the patch format: regenerates tests/vectors/patches from seeds.
+"""Owns the golden vectors of the patch format in tests/vectors/patches.
 
-Run as `python -m tests.vectors.make_patches` after a deliberate change of the diff; the format itself must not
-change, so old vectors must go on decoding. Needs numpy.
+`python -m tests.vectors.make_patches` writes hand.json (put together byte by byte: hand_valid.py, hand_invalid.py,
+hand_folders.py) anew, and adds vectors made by the diff where they are missing. It never makes an old one anew: the
+format must not change, so old patches must go on decoding. Needs numpy.
 """
 
 import hashlib
 import json
 import random
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import modelpatch
-from modelpatch import DecoderFeatures, varint
+from modelpatch import DecoderFeatures
 from modelpatch.building import BodyBuilder
 from modelpatch.diff import file_patch
 from modelpatch.header import PatchKind
 from modelpatch.pieces import Piece, as_bytes
+from tests.vectors import hand_invalid, hand_valid
+from tests.vectors.hand_folders import FolderVector, invalid_folders, valid_folders
+from tests.vectors.hand_valid import Vector
 
 HERE = Path(__file__).parent / "patches"
+HAND = HERE / "hand.json"
 ELEMENTS = 600
 
 
@@ -84,48 +91,61 @@ LANES = [
 ]
 
 
-def invalid_patches(good: bytes, whole: bytes) -> dict[str, bytes]:
-    """Return name -> patch that must be refused; `good` is the vector `insert`, `whole` the vector `whole`."""
-    body = len(good) - modelpatch.read_header(good).body_length
-    bomb = bytearray(whole)
-    length_at = 6 + len(varint.encode(bomb[6])) + 1
+def hand_made() -> dict[str, dict[str, dict[str, object]]]:
+    """Return what hand.json holds: kind of vector -> name -> its parts, bytes as hex."""
     return {
-        "empty": b"",
-        "magic": b"\x89KMQ" + good[4:],
-        "newer_version": good[:4] + b"\x02" + good[5:],
-        "unknown_kind": good[:5] + b"\x07" + good[6:],
-        "unknown_flag": good[:5] + b"\x08" + good[6:],
-        "unknown_feature": good[:6] + b"\x40" + good[7:],
-        "cut_header": good[:20],
-        "cut_body": good[:-1],
-        "trailing_byte": good + b"\x00",
-        "unknown_frame": good[:body] + bytes((good[body] & 0xF8 | 7,)) + good[body + 1 :],
-        "huge_dictionary": good[:body] + b"\xf8" + good[body + 1 :],
-        "huge_table": good[:body] + good[body : body + 1] + varint.encode(1 << 40) + good[body + 2 :],
-        "padded_varint": good[:6] + b"\x80\x00" + good[7:],
-        "wrong_target_digest": good[: body - 4] + bytes((good[body - 4] ^ 1,)) + good[body - 3 :],
-        "declares_a_terabyte": bytes(bomb[:6]) + b"\x01\x04" + varint.encode(1 << 40) + bytes(bomb[length_at + 2 :]),
+        "valid": {name: _entry(vector) for name, vector in hand_valid.vectors().items()},
+        "invalid": {name: _entry(vector) for name, vector in hand_invalid.vectors().items()},
+        "valid_folders": {name: _entry(vector) for name, vector in valid_folders().items()},
+        "invalid_folders": {name: _entry(vector) for name, vector in invalid_folders().items()},
     }
+
+
+def _entry(vector: Vector | FolderVector) -> dict[str, object]:
+    parts = {"about": vector.about, "base": _hex(vector.base), "patch": vector.patch.hex()}
+    return parts if vector.target is None else {**parts, "target": _hex(vector.target)}
+
+
+def _hex(data: bytes | Mapping[str, bytes]) -> object:
+    return data.hex() if isinstance(data, bytes) else {name: part.hex() for name, part in data.items()}
+
+
+def read_hand_made() -> dict[str, dict[str, Vector | FolderVector]]:
+    """Return the vectors of hand.json as they stand in the file."""
+    found: dict[str, dict[str, Vector | FolderVector]] = {}
+    for kind, entries in json.loads(HAND.read_text()).items():
+        make = FolderVector if kind.endswith("folders") else Vector
+        found[kind] = {
+            name: make(_raw(e["base"]), _raw(e.get("target")), bytes.fromhex(e["patch"]), e["about"])
+            for name, e in entries.items()
+        }
+    return found
+
+
+def _raw(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {name: bytes.fromhex(part) for name, part in data.items()}
+    return None if data is None else bytes.fromhex(data)
 
 
 def main() -> None:
-    """Write all vectors."""
-    for kind in ("valid", "invalid"):
-        (HERE / kind).mkdir(parents=True, exist_ok=True)
-        for stale in (HERE / kind).iterdir():
-            stale.unlink()
-    made = {
-        name: (base, target, modelpatch.diff_bytes(base, target, features=features))
-        for name, (base, target, features) in valid_pairs().items()
-    }
+    """Write hand.json anew, and those vectors made by the diff that are not there."""
+    HAND.write_text(json.dumps(hand_made(), indent=1) + "\n")
+    missing = 0
+    for name, (base, target, features) in valid_pairs().items():
+        if not (HERE / "valid" / f"{name}.patch").exists():
+            missing += 1
+            write(name, base, target, modelpatch.diff_bytes(base, target, features=features))
     for name, number, width, grid in LANES:
-        made[f"lane_{name}_{width}"] = lane_patch(number, width, grid)
-    for name, parts in made.items():
-        for suffix, data in zip(("base", "target", "patch"), parts, strict=True):
-            (HERE / "valid" / f"{name}.{suffix}").write_bytes(data)
-    for name, data in invalid_patches(made["insert"][2], made["whole"][2]).items():
-        (HERE / "invalid" / f"{name}.patch").write_bytes(data)
-    print(f"{len(made)} valid, {len(list((HERE / 'invalid').iterdir()))} invalid")
+        if not (HERE / "valid" / f"lane_{name}_{width}.patch").exists():
+            missing += 1
+            write(f"lane_{name}_{width}", *lane_patch(number, width, grid))
+    print(f"{ {kind: len(entries) for kind, entries in hand_made().items()} } by hand, {missing} new by the diff")
+
+
+def write(name: str, base: bytes, target: bytes, patch: bytes) -> None:
+    for suffix, data in (("base", base), ("target", target), ("patch", patch)):
+        (HERE / "valid" / f"{name}.{suffix}").write_bytes(data)
 
 
 if __name__ == "__main__":

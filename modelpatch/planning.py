@@ -1,0 +1,145 @@
+"""Owns the plans of a diff: tilings of the target by tensors, by position and by matches.
+
+Refuses to choose between them: `diff.py` builds them and keeps the smallest. Needs numpy (diff only).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from modelpatch.alignment import align_dimension
+from modelpatch.forward import guess_type
+from modelpatch.header import DecoderFeatures
+from modelpatch.layout import BundleIndex, Tensor, find_tensors
+from modelpatch.matching import SeedIndex, index_seeds, match_files, match_region
+from modelpatch.pairing import is_equal, pair_tensors, resized_dimension, resized_partner
+from modelpatch.pieces import Bytes, Piece, Rescale, as_bytes
+from modelpatch.tensor import UNKNOWN_TYPE
+
+_LEAST_TENSOR_BYTES = 64
+_MOST_TEXT_BYTES = 1 << 20
+
+
+def plans(
+    old: bytes,
+    new: bytes,
+    features: DecoderFeatures,
+    *,
+    old_index: BundleIndex | None = None,
+    new_index: BundleIndex | None = None,
+) -> Iterator[list[Piece]]:
+    """Give tilings of the target: by tensors where both formats are known, else by matches and by position.
+
+    Args:
+        old, new: the files.
+        features: what the decoder can do.
+        old_index, new_index: the TensorBundle index of a shard of a bundle, if there is one.
+    """
+    a, b = as_bytes(old), as_bytes(new)
+    old_tensors, new_tensors = find_tensors(old, old_index), find_tensors(new, new_index)
+    if old_tensors and new_tensors:
+        yield _tensor_plan(a, b, old_tensors, new_tensors)
+        return
+    yield match_files(a, b)
+    if abs(len(old) - len(new)) <= min(len(old), len(new)) // 8:
+        same = min(len(old), len(new))
+        yield _position_plan(a, b, same, features)
+
+
+def untethered_plan(new: bytes, new_index: BundleIndex | None = None) -> list[Piece]:
+    """Return a tiling of `new` without a base, in which tensors are pieces of their own."""
+    pieces, at = [], 0
+    for group, tensor in enumerate(find_tensors(new, new_index)):
+        if tensor.offset > at:
+            pieces.append(Piece(at, tensor.offset - at, None, width=1))
+        pieces.append(Piece(tensor.offset, tensor.length, None, False, tensor.width, tensor.is_float, group))
+        at = tensor.offset + tensor.length
+    if at < len(new):
+        pieces.append(Piece(at, len(new) - at, None))
+    return pieces
+
+
+def _position_plan(old: Bytes, new: Bytes, same: int, features: DecoderFeatures) -> list[Piece]:
+    """Compare what stands at the same place, as elements of the type that fits best."""
+    width, is_float = guess_type(old[:same], new[:same], features)
+    even = same // width * width
+    plan = [Piece(0, even, 0, False, width, is_float), Piece(even, len(new) - even, None)]
+    return [piece for piece in plan if piece.length]
+
+
+def _tensor_plan(old: Bytes, new: Bytes, old_tensors: list[Tensor], new_tensors: list[Tensor]) -> list[Piece]:
+    old_tensors = [tensor for tensor in old_tensors if _stands_alone(tensor)]
+    new_tensors = [tensor for tensor in new_tensors if _stands_alone(tensor)]
+    gaps = _Gaps(old, new, old_tensors)
+    partners = pair_tensors(old_tensors, new_tensors, old, new)
+    out: list[Piece] = []
+    at = 0
+    for group, (tensor, partner) in enumerate(zip(new_tensors, partners, strict=True)):
+        out += gaps.pieces(at, tensor.offset, out)
+        out += _tensor_pieces(tensor, partner, group, old_tensors, old, new)
+        at = tensor.end
+    return out + gaps.pieces(at, len(new), out)
+
+
+def _stands_alone(tensor: Tensor) -> bool:
+    """Tell whether a tensor is a piece of its own; small ones and texts are part of the bytes around them."""
+    least = _MOST_TEXT_BYTES if tensor.dtype == UNKNOWN_TYPE[0] else _LEAST_TENSOR_BYTES
+    return tensor.length >= least
+
+
+def _tensor_pieces(
+    tensor: Tensor, partner: Tensor | None, group: int, old_tensors: list[Tensor], old: Bytes, new: Bytes
+) -> list[Piece]:
+    """Tile one tensor: from its partner, from one with more or fewer rows, or from nothing."""
+    whole = Piece(tensor.offset, tensor.length, None, False, tensor.width, tensor.is_float, group)
+    if partner is not None:
+        if is_equal(tensor, partner, old, new):
+            return [Piece(tensor.offset, tensor.length, partner.offset, copy=True)]
+        return [replace(whole, base=partner.offset, scales=rescale_of(tensor, partner))]
+    resized = resized_partner(tensor, old_tensors)
+    dimension = None if resized is None else resized_dimension(tensor, resized)
+    if resized is None or dimension is None:
+        return [whole]
+    return align_dimension(whole, tensor, resized, dimension, old, new)
+
+
+def rescale_of(tensor: Tensor, partner: Tensor) -> Rescale | None:
+    """Return how the scales of a quantised tensor changed from its partner's, None if they did not."""
+    now, was = tensor.quantization, partner.quantization
+    if now is None or was is None or len(now.scales) != len(was.scales) or now.dimension != was.dimension:
+        return None
+    ratios = tuple(a / b for a, b in zip(was.scales, now.scales, strict=True))
+    if all(ratio == 1 for ratio in ratios):
+        return None
+    if len(set(ratios)) == 1:
+        ratios = ratios[:1]
+    block = math.prod(tensor.shape[now.dimension + 1 :]) if len(ratios) > 1 else 1
+    return Rescale(ratios, block, partner.offset)
+
+
+class _Gaps:
+    """Tiles what stands between tensors from what stood between the old ones."""
+
+    def __init__(self, old: Bytes, new: Bytes, old_tensors: list[Tensor]) -> None:
+        self._old, self._new, self._old_tensors = old, new, old_tensors
+        self._index: SeedIndex | None = None  # most gaps of most models are equal; then there is none
+
+    def pieces(self, start: int, end: int, before: list[Piece]) -> list[Piece]:
+        """Tile `new[start:end]`; `before` are the pieces of everything before it."""
+        if start == end:
+            return []
+        last = next((p for p in reversed(before) if p.base is not None), None)
+        base = start if last is None or last.base is None else last.base + start - last.target
+        if 0 <= base <= len(self._old) and np.array_equal(self._old[base : base + end - start], self._new[start:end]):
+            return [Piece(start, end - start, base, copy=True)]
+        if self._index is None:
+            self._index = index_seeds(self._old, _between(self._old_tensors, len(self._old)))
+        return match_region(self._index, self._new, start, end, base)
+
+
+def _between(tensors: list[Tensor], size: int) -> list[tuple[int, int]]:
+    starts = [0] + [t.end for t in tensors]
+    ends = [t.offset for t in tensors] + [size]
+    return [(start, end) for start, end in zip(starts, ends, strict=True) if start < end]

@@ -1,0 +1,216 @@
+"""Which old tensor a new one is made from, and how rows, columns and gaps are tiled."""
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import modelpatch
+from modelpatch.alignment import align_rows, source_rows
+from modelpatch.layout import Quantization, Tensor, find_tensors
+from modelpatch.matching import SEED_BYTES, index_seeds, match_files
+from modelpatch.pairing import pair_tensors, without_counters
+from modelpatch.pieces import Piece, as_bytes
+from modelpatch.planning import plans, rescale_of
+from tests.unit.test_modelpatch_diff import apply, safetensors
+
+RNG = np.random.default_rng(31)
+ALL = modelpatch.DEFAULT_FEATURES
+
+
+def plan_of(old: bytes, new: bytes) -> list[Piece]:
+    plan = next(iter(plans(old, new, ALL)))
+    at = 0
+    for piece in plan:
+        assert piece.target == at
+        assert piece.length > 0
+        assert piece.base is None or 0 <= piece.base <= len(old) - piece.length
+        at += piece.length
+    assert at == len(new)
+    return plan
+
+
+def partners(old: bytes, new: bytes) -> dict[str, str | None]:
+    olds, news = find_tensors(old), find_tensors(new)
+    found = pair_tensors(olds, news, as_bytes(old), as_bytes(new))
+    return {new.name: old and old.name for new, old in zip(news, found, strict=True)}
+
+
+def weights(*shape: int) -> np.ndarray:
+    return RNG.normal(size=shape).astype("<f4")
+
+
+def tuned(values: np.ndarray) -> np.ndarray:
+    return (values + RNG.normal(size=values.shape) * 1e-4).astype("<f4")
+
+
+def test_a_name_leads_to_its_counterpart_wherever_that_moved() -> None:
+    a, b, slot = weights(40, 40), weights(40, 40), weights(40, 40)
+    old = safetensors({"a": a, "b": b})
+    new = safetensors({"adam/a": slot, "b": tuned(b), "adam/b": slot + 1, "a": tuned(a)})
+    assert partners(old, new)["a"] == "a"
+    assert partners(old, new)["b"] == "b"
+
+
+def test_equal_content_is_found_under_another_name_first() -> None:
+    a, b = weights(40, 40), weights(40, 40)
+    assert partners(safetensors({"a": a, "b": b}), safetensors({"b": a, "c": b})) == {"b": "a", "c": "b"}
+
+
+def test_counters_that_shifted_by_one_do_not_lead_to_the_wrong_layer() -> None:
+    layers = [weights(30, 30) for _ in range(4)]
+    old = safetensors({f"dense_{i}/kernel": layer for i, layer in enumerate(layers)})
+    new = safetensors({f"dense_{i + 1}/kernel": tuned(layer) for i, layer in enumerate(layers)})
+    assert partners(old, new) == {f"dense_{i + 1}/kernel": f"dense_{i}/kernel" for i in range(4)}
+
+
+def test_tensors_without_any_likeness_are_paired_by_name_and_then_in_order() -> None:
+    old = safetensors({name: weights(30, 30) for name in ("x", "y", "head_1/kernel")})
+    new = safetensors({name: weights(30, 30) for name in ("head_7/kernel", "p", "q")})
+    found = partners(old, new)
+    assert found["head_7/kernel"] == "head_1/kernel"
+
+
+def test_types_are_never_mixed() -> None:
+    values = RNG.integers(0, 100, 400).astype("i1")
+    old, new = safetensors({"a": values}), safetensors({"a": weights(100)})
+    assert partners(old, new) == {"a": None}
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("functional_1_1/head_2/MatMul1", "functional/head/MatMul"),
+        ("functional/head/MatMul", "functional/head/MatMul"),
+        ("block_13_expand_BN_1/batchnorm/sub", "block_13_expand_BN/batchnorm/sub"),
+        ("dense_4/kernel", "dense/kernel"),
+    ],
+)
+def test_counters_are_taken_off_names_but_not_out_of_them(name: str, plain: str) -> None:
+    assert without_counters(name) == plain
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_an_inserted_row_or_column_costs_little_more_than_itself(axis: int) -> None:
+    old = weights(300, 6) if axis else weights(6, 300)
+    new = np.insert(old, 2, weights(300), axis=axis)
+    before, after = safetensors({"k": old}), safetensors({"k": new})
+    fresh = sum(p.length for p in plan_of(before, after) if p.base is None)
+    patch = modelpatch.diff_bytes(before, after)
+    assert fresh <= 4 * 300 + 100
+    assert len(patch) < 4 * 300 + 320
+    assert apply(before, patch) == after
+
+
+def test_rows_are_aligned_at_the_least_cost() -> None:
+    old = RNG.integers(0, 256, (3, 50), dtype=np.uint8)
+    new = np.stack((RNG.integers(0, 256, 50, dtype=np.uint8), old[0], old[1] + np.uint8(1), old[2]))
+    assert source_rows(new, old, is_float=False) == [None, 0, 1, 2]
+    assert source_rows(old, new, is_float=False) == [1, 2, 3]
+    costs = np.array([[9.0, 9.0], [0.0, 9.0], [9.0, 0.0]])
+    assert align_rows(costs, 5.0) == [None, 0, 1]
+
+
+def test_scales_that_changed_come_with_the_piece_and_its_parts() -> None:
+    data = (Path(__file__).parent.parent / "vectors" / "models" / "int8.tflite").read_bytes()
+    tensors = {t.name: t for t in find_tensors(data)}
+    (kernel,) = (t for t in tensors.values() if t.shape == (6, 288))
+    table = tensors[f"{kernel.name} scale"]
+    new = bytearray(data)
+    scales = np.frombuffer(data[table.offset : table.end], "<f4")
+    new[table.offset : table.end] = (scales * np.array([2, 1, 1, 1, 4, 1], "f4")).tobytes()
+    halved = np.frombuffer(data[kernel.offset : kernel.end], "i1").reshape(6, 288).copy()
+    halved[0] //= 2
+    halved[4] //= 4
+    new[kernel.offset : kernel.end] = halved.tobytes()
+    (piece,) = (p for p in plan_of(data, bytes(new)) if p.target == kernel.offset)
+    assert piece.scales is not None
+    assert piece.scales.ratios == (0.5, 1, 1, 1, 0.25, 1)
+    assert (piece.scales.block, piece.scales.start) == (288, kernel.offset)
+    assert piece.part(4, 8, copy=False).scales == piece.scales
+
+
+def test_one_ratio_for_all_channels_is_told_once() -> None:
+    now, was = (
+        Tensor(9 * k, 6, "w", "int8", 1, False, (3, 2), Quantization(tuple(s * k for s in (1.0, 2.0, 4.0)), 0))
+        for k in (1, 2)
+    )
+    found = rescale_of(now, was)
+    assert found is not None
+    assert (found.ratios, found.block, found.start) == ((2.0,), 1, 18)
+    assert rescale_of(now, now) is None
+
+
+def bundle_of(index_name: str, folder: Path, seed: int) -> Path:
+    """Write a shard of random weights that the index of a real SavedModel describes."""
+    models = Path(__file__).parent.parent / "vectors" / "models"
+    path = folder / "variables.data-00000-of-00001"
+    folder.mkdir(parents=True)
+    (folder / "variables.index").write_bytes((models / index_name).read_bytes())
+    common = np.random.default_rng(0).normal(size=7000)
+    noise = np.random.default_rng(seed).normal(size=7000) * 1e-4
+    path.write_bytes((common + noise).astype("<f4").tobytes())
+    return path
+
+
+def test_a_shard_is_diffed_by_tensors_when_its_index_is_there(tmp_path: Path) -> None:
+    old, new = bundle_of("slots.index", tmp_path / "old", 1), bundle_of("slots.index", tmp_path / "new", 2)
+    header = modelpatch.diff_file(old, new, tmp_path / "patch")
+    folder = modelpatch.diff_folder(tmp_path / "old", tmp_path / "new", tmp_path / "folder.patch")
+    modelpatch.apply_file(old, tmp_path / "patch", tmp_path / "made")
+    assert (tmp_path / "made").read_bytes() == new.read_bytes()
+    assert header.body_length < 0.7 * new.stat().st_size
+    assert folder.body_length < header.body_length + 200
+
+
+def test_a_damaged_index_beside_a_shard_does_no_harm(tmp_path: Path) -> None:
+    old, new = bundle_of("slots.index", tmp_path / "old", 1), bundle_of("slots.index", tmp_path / "new", 2)
+    (tmp_path / "old" / "variables.index").write_bytes(b"\xff" * 300)
+    modelpatch.diff_file(old, new, tmp_path / "patch", effort="fast")
+    modelpatch.apply_file(old, tmp_path / "patch", tmp_path / "made")
+    assert (tmp_path / "made").read_bytes() == new.read_bytes()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=400), st.binary(max_size=400), st.integers(0, 3))
+def test_matches_tile_the_target_and_stay_inside_the_base(a: bytes, b: bytes, repeat: int) -> None:
+    old, new = a + b * repeat + a, b + a * repeat + b[:7]
+    at = 0
+    for piece in match_files(as_bytes(old), as_bytes(new)):
+        assert piece.target == at
+        assert piece.base is None or 0 <= piece.base <= len(old) - piece.length
+        at += piece.length
+    assert at == len(new)
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 9, 100, (1 << 21) + 5, (1 << 24) + 3, 40 << 20])
+def test_seeds_are_indexed_where_they_stand_at_every_size(size: int) -> None:
+    data = np.random.default_rng(size).integers(0, 256, size, dtype=np.uint8)
+    index = index_seeds(data, [(0, size)])
+    assert len(index.keys) <= 1 << 20
+    assert len(index.keys) == len(index.positions)
+    for key, position in list(zip(index.keys.tolist(), index.positions.tolist(), strict=True))[:: 1 << 12]:
+        assert int.from_bytes(data[position : position + SEED_BYTES].tobytes(), "little") == key
+    assert (len(index.keys) > 0) == (size >= SEED_BYTES)
+
+
+def test_a_moved_half_is_found_in_a_large_file_without_a_format() -> None:
+    old = np.random.default_rng(5).bytes(5 << 20)
+    half = (5 << 19) + 3
+    new = old[half:] + b"new" + old[:half]
+    plan = plan_of(old, new)
+    assert sum(p.length for p in plan if p.base is None) <= 3 + 2 * 64
+
+
+def test_texts_inside_a_model_are_matched_not_replaced() -> None:
+    def model(note: str) -> bytes:
+        text = json.dumps({"notes": {"dtype": "X", "shape": [9], "data_offsets": [0, len(note)]}}).encode()
+        return struct.pack("<Q", len(text)) + text + note.encode()
+
+    lines = [f"line {i * 7919}\n" for i in range(300)]
+    old, new = model("".join(lines)), model("".join([*lines[:100], "one more line\n", *lines[100:]]))
+    assert sum(p.length for p in plan_of(old, new) if p.base is None) < 60
