@@ -6,7 +6,6 @@ Layout: docs/patch-format.md, "Body". Nothing is allocated by a number of the pa
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from modelpatch import varint
@@ -86,8 +85,7 @@ class StreamInfo(NamedTuple):
     parts: tuple["StreamInfo", ...] = ()
 
 
-@dataclass(slots=True)
-class OpsFrame:
+class OpsFrame(NamedTuple):
     """A decoded frame: its table, the literals, and per lane the byte planes, all of them raw bytes."""
 
     table: bytes
