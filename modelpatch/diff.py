@@ -106,7 +106,7 @@ def _delta_patches(
 ) -> list[bytes]:
     a, b = as_bytes(old), as_bytes(new)
     out: list[bytes] = []
-    for plan in plans(old, new, features, old_index=old_index, new_index=new_index):
+    for plan in plans(old, new, features, effort=effort, old_index=old_index, new_index=new_index):
         if out and min(map(len, out)) < len(new) // _GOOD_ENOUGH:
             break
         for shortest in _splits(plan, a, b, effort):

@@ -35,7 +35,7 @@ _SMALL_FRAME_LOG2 = 17
 _TRIMMED_BYTES = 96 << 10
 # What LZMA has to save on a stream above SMALL_BYTES: parts of its raw bytes and of its payload, as it takes time
 # for both.
-_LZMA_RAW_COST, _LZMA_PAYLOAD_COST = 1 / 64, 1 / 16
+_LZMA_RAW_COST, _LZMA_PAYLOAD_COST = 1 / 128, 1 / 32
 # A fast diff tries LZMA where a quick coder brought a long stream below this part of it.
 _FAST_LZMA_BELOW = 0.88
 _MOST_ESCAPES = 0.2

@@ -27,21 +27,24 @@ def plans(
     new: bytes,
     features: DecoderFeatures,
     *,
+    effort: str,
     old_index: BundleIndex | None = None,
     new_index: BundleIndex | None = None,
 ) -> Iterator[list[Piece]]:
-    """Give tilings of the target: by tensors where both formats are known, else by matches and by position.
+    """Give tilings of the target: by tensors where both formats are known, by matches, by position.
 
     Args:
         old, new: the files.
         features: what the decoder can do.
+        effort: `fast` trusts the tensors where there are some.
         old_index, new_index: the TensorBundle index of a shard of a bundle, if there is one.
     """
     a, b = as_bytes(old), as_bytes(new)
     old_tensors, new_tensors = find_tensors(old, old_index), find_tensors(new, new_index)
     if old_tensors and new_tensors:
         yield _tensor_plan(a, b, old_tensors, new_tensors)
-        return
+        if effort == "fast":
+            return
     yield match_files(a, b)
     if abs(len(old) - len(new)) <= min(len(old), len(new)) // 8:
         same = min(len(old), len(new))
