@@ -49,7 +49,10 @@ def diff_bytes(
     """Return the smallest patch found; see `modelpatch.diff_bytes`."""
     if effort not in EFFORTS:
         raise ValueError(f"effort must be one of {EFFORTS}, not {effort!r}")
-    patches = [*_delta_patches(old, new, effort, features, old_index, new_index)] if old and new else []
+    patches: list[bytes] = []
+    if old and new:
+        for one in EFFORTS[: EFFORTS.index(effort) + 1]:  # what fast finds is now and then smaller
+            patches += _delta_patches(old, new, one, features, old_index, new_index)
     smallest = min((len(p) for p in patches), default=len(new) + 128)
     patches += _whole_patches(new, smallest, effort, features, new_index)
     for patch in sorted(patches, key=len):

@@ -107,6 +107,8 @@ class Encoder:
         found = [_stored(data), *self._quick(data, counts)]
         if self.has(DecoderFeatures.NIBBLE) and counts[ESCAPE:].sum() <= _MOST_ESCAPES * len(data):
             found.append(self._nibbles(data))
+            if self.effort == "fast" and len(data) > SMALL_BYTES:
+                return self._best(found, data)  # LZMA has been tried on half as many bytes
         return self._best([*found, *self._lzma(data, min(found, key=len))], data)
 
     def _best(self, found: list[Coded], data: bytes) -> Coded:
