@@ -236,6 +236,8 @@ def _copy_lzma(reader: PatchReader, decoder: LzmaReader, coded: int, length: int
         piece = reader.read(min(coded, _FEED_BYTES))
         coded -= len(piece)
         fed = coded == 0
+        if not length:
+            continue  # what follows the last byte that is taken means nothing, and must not pile up
         decoder.feed(piece, last=fed)
         while length and (data := decoder.read(min(length, COPY_BYTES))):
             out.write(data)

@@ -22,6 +22,7 @@ from modelpatch.transforms import WITH_GRID, Transform, predict
 FRAME_BYTES = 1 << 20
 _TABLE_BYTES = 200 << 10
 _LANES = 60
+_ONE_OPERATION_BYTES = 32
 # Runs below this share one decision, and one lane, with others of their kind.
 _OWN_LANE_BYTES = 16 << 10
 # New bytes of unknown type below this are literals; byte planes would not pay.
@@ -168,7 +169,8 @@ class BodyBuilder:
         frame.cursor += shift + length
 
     def _make_room(self, length: int, key: LaneKey | None) -> None:
-        full = self._raw + length > FRAME_BYTES or len(self._frame.table) > _TABLE_BYTES
+        table = len(self._frame.table)
+        full = self._raw + table + length + _ONE_OPERATION_BYTES > FRAME_BYTES or table > _TABLE_BYTES
         lanes = self._frame.lanes
         if key is not None and key not in lanes:
             channels = [len(lane.scales.ratios) for lane, _ in (*lanes, key) if lane.scales]
