@@ -36,8 +36,8 @@ _TRIMMED_BYTES = 96 << 10
 # What LZMA has to save on a stream above SMALL_BYTES: parts of its raw bytes and of its payload, as it takes time
 # for both.
 _LZMA_RAW_COST, _LZMA_PAYLOAD_COST = 1 / 128, 1 / 32
-# A fast diff tries LZMA where a quick coder brought a long stream below this part of it.
-_FAST_LZMA_BELOW = 0.88
+# LZMA is tried where a quick coder brought a long stream below this part of it: noise stays noise.
+_LZMA_BELOW = {"fast": 0.88, "best": 0.96}
 # Share of escapes up to which packing pays, and the features that it needs; the smallest values first.
 _MOST_ESCAPES = {Coder.CRUMB: 0.1, Coder.NIBBLE: 0.2}
 _FEATURE = {Coder.CRUMB: DecoderFeatures.CRUMB, Coder.NIBBLE: DecoderFeatures.NIBBLE}
@@ -143,8 +143,8 @@ class Encoder:
     def _lzma(self, data: bytes, quick: Coded) -> list[Coded]:
         if not self.has(DecoderFeatures.LZMA):
             return []
-        hopeless = len(quick) > _FAST_LZMA_BELOW * len(data) and self.has(DecoderFeatures.DEFLATE)
-        if self.effort == "fast" and len(data) > SMALL_BYTES and hopeless:
+        hopeless = len(quick) > _LZMA_BELOW[self.effort] * len(data) and self.has(DecoderFeatures.DEFLATE)
+        if len(data) > SMALL_BYTES and hopeless and not self._thorough:
             return []
         return [self._lzma_payload(data, p) for p in self._props(len(data))]
 
