@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cloud_tools.embeddings import MAP, POOLED, Features
 from cloud_tools.engine import fresh_session, keras
 from cloud_tools.export import compare, export_tflite
-from cloud_tools.tflite_file import TfliteFile
+from cloud_tools.tflite_file import Runner, TfliteFile
 from contract.errors import InputError
 
 KINDS = {"pooled": POOLED, "conv32": MAP}  # head: the features it is trained on
@@ -31,6 +31,8 @@ MOST_COST = 0.005  # share of the held-out crops that a grid may cost
 TOLERANCE = 1e-4
 
 Weights = list[NDArray[np.float32]]
+Shape = tuple[int, ...]  # height, width, channels of a feature map
+PLACES = (5, 5)  # of the feature map of a backbone of 160 pixels
 
 
 @dataclass(frozen=True)
@@ -58,14 +60,15 @@ def train_head(
     held_out: Side,
     *,
     start: Weights | None = None,
+    shape: Shape | None = None,
     epochs: int | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> TrainedHead:
     """Train a head of ``kind`` for ``labels`` on ``train``, snap its weights, export it and compare with Keras.
 
-    ``start`` is what ``warm_start`` gave. ``held_out`` decides the grid alone. Classes weigh the same, however many
-    crops each has.
+    ``start`` is what ``warm_start`` gave. ``shape`` is the backbone's feature map (pooled features do not tell it;
+    5 x 5 unless given). ``held_out`` decides the grid alone. Classes weigh the same, however many crops each has.
 
     Raises:
         InputError: unknown kind.
@@ -74,13 +77,14 @@ def train_head(
     if kind not in KINDS:
         raise InputError(f"no head {kind!r} (known: {', '.join(KINDS)})")
     fresh_session(seed)
-    trainer, model = _build(kind, len(labels))
+    shape = shape or (train.features.shape[1:] if train.features.ndim == 4 else (*PLACES, train.features.shape[-1]))
+    trainer, model = _build(kind, len(labels), shape)
     if start is not None:
         model.set_weights(start)
     _fit(trainer, train, epochs or EPOCHS[kind], len(labels), progress)
     unsnapped = _accuracy(trainer, held_out)
     step = _snap(trainer, held_out, unsnapped)
-    maps = _as_maps(held_out.features[:16], kind)
+    maps = _as_maps(held_out.features[:16], shape)
     data = export_tflite(model, maps, TOLERANCE)
     compare(data, model, np.random.default_rng(seed).uniform(0, 6, (2, *maps.shape[1:])).astype("f4"), TOLERANCE)
     return TrainedHead(data, step, _accuracy(trainer, held_out), unsnapped)
@@ -99,7 +103,10 @@ def warm_start(kind: str, base: bytes, base_labels: Sequence[str], labels: Seque
     except (LookupError, ValueError) as error:
         raise InputError(f"the base's head is no {kind!r} head; train without --base") from error
     fresh_session(seed)
-    fresh = [np.array(value) for value in _build(kind, len(labels))[1].get_weights()]
+    shape = Runner(base, "the base's head").input.shape[1:]
+    if len(shape) != 3:
+        raise InputError(f"the base's head takes {shape}, no feature map; train without --base")
+    fresh = [np.array(value) for value in _build(kind, len(labels), shape)[1].get_weights()]
     if kept[-1].shape != (len(base_labels),) or kept[-2].shape[0] != fresh[-2].shape[0]:
         raise InputError(f"the base's head is no {kind!r} head of {len(base_labels)} labels; train without --base")
     start = [*kept[:-2], fresh[-2], fresh[-1]]
@@ -115,9 +122,9 @@ def snapped(weights: NDArray[np.float32], step: float) -> NDArray[np.float32]:
     return np.asarray(np.rint(weights / np.float32(step)) * np.float32(step) + np.float32(0.0), np.float32)
 
 
-def _build(kind: str, labels: int) -> tuple[Any, Any]:
+def _build(kind: str, labels: int, shape: Shape = (*PLACES, 1280)) -> tuple[Any, Any]:
     """Give (trainer, model): the same layers, on cached features with dropout, and as deployed on feature maps."""
-    layers, shape = keras().layers, (5, 5, 1280)
+    layers = keras().layers
     maps = keras().Input(shape, batch_size=1, name="features")
     mean, drop = layers.GlobalAveragePooling2D(name="mean"), layers.Dropout(DROPOUT, name="dropout")
     decide = layers.Dense(labels, activation="softmax", name="decide")
@@ -167,11 +174,11 @@ def _accuracy(trainer: Any, side: Side) -> float:
     return float((trainer.predict(side.features, batch_size=256, verbose=0).argmax(1) == side.labels).mean())
 
 
-def _as_maps(features: Features, kind: str) -> Features:
+def _as_maps(features: Features, shape: Shape) -> Features:
     """Give feature maps; a pooled row becomes a map that is the same everywhere, whose mean it is."""
-    if kind == "conv32":
+    if features.ndim == 4:
         return features
-    return np.ascontiguousarray(np.broadcast_to(features[:, None, None, :], (len(features), 5, 5, 1280)))
+    return np.ascontiguousarray(np.broadcast_to(features[:, None, None, :], (len(features), *shape)))
 
 
 def _read(kind: str, data: bytes) -> Weights:

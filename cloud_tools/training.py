@@ -13,22 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from cloud_tools.backbones import SIZE, Backbone, check_precision, make_backbone
+from cloud_tools.backbone_choice import HOUSEHOLD, BackboneChoice, check_choice, choose_backbone
+from cloud_tools.backbones import Backbone
 from cloud_tools.bundle_writer import BundleParts, created_now, write_bundle
-from cloud_tools.dataset import Crop, Dataset
+from cloud_tools.dataset import Crop, Dataset, check_trainable
 from cloud_tools.embeddings import embed
 from cloud_tools.evaluation import Evaluation
 from cloud_tools.heads import EPOCHS, KINDS, Side, TrainedHead, Weights, train_head, warm_start
-from cloud_tools.inputs import resolve_weights
 from cloud_tools.keys import check_model_name
 from cloud_tools.splits import TEST, TRAIN
 from cloud_tools.tflite_file import read_model
-from cloud_tools.weights import WeightsFile, open_weights
+from cloud_tools.trial_head import fit_familiarity
+from cloud_tools.unknown import Fit
 from contract.errors import InputError
-from contract.manifest import Manifest, Preprocess, load_bundle
-
-LEAST_CROPS = 5  # a person, on the train side; with fewer a head learns the pictures by heart
-HOW = Preprocess((SIZE, SIZE))
+from contract.manifest import Manifest, load_bundle
 
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
@@ -39,11 +37,19 @@ class Settings:
 
     model: str = "household"
     head: str = "pooled"
-    precision: str = "float32"
+    backbone: str | None = None
+    precision: str | None = None
     weights: str | None = None
+    pixels: str | None = None
+    calibrate: str = HOUSEHOLD
     version: int | None = None
     seed: int = 0
     epochs: int | None = None
+
+    @property
+    def choice(self) -> BackboneChoice:
+        """What was named of the backbone."""
+        return BackboneChoice(self.backbone, self.weights, self.precision, self.pixels, self.calibrate, self.seed)
 
 
 @dataclass(frozen=True)
@@ -79,13 +85,20 @@ def train(
     _check(out, settings)
     base = _open_base(base_folder, settings)
     labels = _labels(dataset, base)
-    backbone = _backbone(settings, base, progress)
+    backbone = _backbone(settings, dataset, base, progress)
     train_side = _side(dataset, TRAIN, labels, backbone, settings, progress)
     held_out = _side(dataset, TEST, labels, backbone, settings, progress)
-    head = _head(settings, labels, train_side, held_out, base, progress)
+    head = _head(settings, labels, train_side, held_out, backbone, base, progress)
     version = settings.version or (base.manifest.version + 1 if base else 1)
     parts = BundleParts(
-        settings.model, version, labels, HOW, backbone.data, head.data, _provenance(settings, backbone, head, base)
+        settings.model,
+        version,
+        labels,
+        backbone.preprocess,
+        backbone.data,
+        head.data,
+        _provenance(settings, backbone, head, base),
+        _familiarity(dataset, settings, labels, train_side, backbone, head, progress),
     )
     return write_bundle(out, parts, dataset, base.folder if base else None, progress)
 
@@ -96,7 +109,7 @@ def _check(out: Path, settings: Settings) -> None:
         raise InputError(f"{out} exists; name a folder that does not")
     if settings.head not in KINDS:
         raise InputError(f"no head {settings.head!r} (known: {', '.join(KINDS)})")
-    check_precision(settings.precision)
+    check_choice(settings.choice)
     check_model_name(settings.model)
     created_now()  # SOURCE_DATE_EPOCH
 
@@ -109,38 +122,22 @@ def _open_base(folder: Path | None, settings: Settings) -> Base | None:
         raise InputError(f"{folder} is a release of {base.manifest.model!r}, not of {settings.model!r} (--model)")
     if settings.version is not None and settings.version <= base.manifest.version:
         raise InputError(f"--version {settings.version} is not over the base's {base.manifest.version}")
-    if len(base.manifest.stages) != 2 or base.manifest.preprocess != HOW:
-        raise InputError(f"{folder} is no backbone and head for {SIZE} pixels; train without --base")
+    if len(base.manifest.stages) != 2 or base.manifest.preprocess != base.backbone.preprocess:
+        raise InputError(f"{folder} is no backbone and head that are trained here; train without --base")
     return base
 
 
 def _labels(dataset: Dataset, base: Base | None) -> tuple[str, ...]:
     """Give the labels: the base's first, in its order, so that their weights keep their places in the file."""
+    check_trainable(dataset)
     people = dataset.people
-    if len(people) < 2:
-        raise InputError(f"{dataset.folder}: {len(people)} people; a model needs at least two to tell apart")
-    for name in people:
-        for side, least in ((TRAIN, LEAST_CROPS), (TEST, 1)):
-            count = sum(crop.person == name for crop in dataset.side(side))
-            if count < least:
-                raise InputError(
-                    f"{dataset.folder}: {name} has {count} {side} crops, at least {least} are needed; label more of "
-                    f"this person, or leave the person out (dataset from-video --people)"
-                )
     kept = tuple(label for label in base.manifest.labels if label in people) if base else ()
     return (*kept, *(name for name in people if name not in kept))
 
 
-def _backbone(settings: Settings, base: Base | None, progress: Progress) -> Backbone:
+def _backbone(settings: Settings, dataset: Dataset, base: Base | None, progress: Progress) -> Backbone:
     progress("backbone", 0, 1)
-    named: WeightsFile | None = None
-    if base is None or settings.weights is not None:
-        named = open_weights(*resolve_weights(settings.weights))
-    if base is not None and (named is None or base.backbone.origin.get("weights_sha256") == named.sha256):
-        backbone = base.backbone
-    else:
-        assert named is not None
-        backbone = make_backbone(named, settings.precision)
+    backbone = choose_backbone(settings.choice, dataset, base.backbone if base else None)
     progress("backbone", 1, 1)
     return backbone
 
@@ -151,7 +148,7 @@ def _side(
     crops: tuple[Crop, ...] = dataset.side(split)
     name = f"features ({split})"
     features = embed(
-        dataset, crops, backbone, HOW, KINDS[settings.head], lambda done, total: progress(name, done, total)
+        dataset, crops, backbone, backbone.preprocess, KINDS[settings.head], lambda a, b: progress(name, a, b)
     )
     return Side(features, np.array([labels.index(crop.person) for crop in crops], np.int64))
 
@@ -161,6 +158,7 @@ def _head(
     labels: tuple[str, ...],
     train_side: Side,
     held_out: Side,
+    backbone: Backbone,
     base: Base | None,
     progress: Progress,
 ) -> TrainedHead:
@@ -174,9 +172,33 @@ def _head(
         train_side,
         held_out,
         start=start,
+        shape=backbone.features,
         epochs=settings.epochs,
         seed=settings.seed,
         progress=lambda done, total: progress("head", done, total),
+    )
+
+
+def _familiarity(
+    dataset: Dataset,
+    settings: Settings,
+    labels: tuple[str, ...],
+    train_side: Side,
+    backbone: Backbone,
+    head: TrainedHead,
+    progress: Progress,
+) -> Fit | None:
+    foreign = tuple(crop for split in (TRAIN, TEST) for crop in dataset.side(split, strangers=True))
+    return fit_familiarity(
+        settings.head,
+        labels,
+        (dataset.side(TRAIN), train_side),
+        (foreign, embed(dataset, foreign, backbone, backbone.preprocess, KINDS[settings.head])),
+        head.data,
+        shape=backbone.features,
+        epochs=settings.epochs,
+        seed=settings.seed,
+        progress=lambda done, total: progress("trial head", done, total),
     )
 
 
