@@ -7,7 +7,7 @@ INSTALLED_FROM := setup.cfg pyproject.toml constraints.txt prepare_machine.sh
 STAMP := $(VENV)/.installed-$(shell cat $(INSTALLED_FROM) | cksum | cut -d" " -f1)
 
 
-.PHONY: help demo test quick check format setup inputs clean benchmarks
+.PHONY: help demo test quick check format setup inputs clean benchmarks patches fuzz
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,11 +31,18 @@ format: setup ## rewrite the code in our format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+fuzz: setup ## apply a million damaged patches (CASES=1000000, SEED=1)
+	$(BIN)/python -m tests.fuzz_patches --cases $(or $(CASES),1000000) --seed $(or $(SEED),1)
+
 inputs: setup ## fetch the sample video and the backbone weights once, into the cache
 	@$(BIN)/cloud_tools inputs
 
-benchmarks: setup inputs ## measure what the documents state
+benchmarks: setup inputs ## measure what docs/vision.md states
 	$(BIN)/python benchmarks/vision.py
+
+patches: setup inputs ## train the pairs and measure docs/benchmarks/patches.md against every peer (about two hours)
+	@./prepare_machine.sh --peers $(VENV)
+	$(BIN)/python -m benchmarks.patches all
 
 setup: $(STAMP)
 

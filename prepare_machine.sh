@@ -2,6 +2,7 @@
 # Makes a fresh Debian-like machine ready: apt packages that are missing, a virtual environment, the pip packages.
 #   prepare_machine.sh VENV     what every target needs
 #   prepare_machine.sh --tests  what the tests need besides: the Mosquitto broker
+#   prepare_machine.sh --peers VENV  what benchmarks/patches measures modelpatch against
 # Installs apt packages only where something is missing; without the right to do so, it says in one line what to type.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -34,7 +35,15 @@ if [ "${1:-}" = --tests ]; then
     PATH="$PATH:/usr/sbin" command -v mosquitto >/dev/null || apt_install mosquitto
     exit 0
 fi
-venv=${1:?usage: prepare_machine.sh VENV | --tests}
+if [ "${1:-}" = --peers ]; then
+    command -v xdelta3 >/dev/null || apt_install xdelta3
+    command -v zstd >/dev/null || apt_install zstd
+    "${2:?usage: prepare_machine.sh --peers VENV}/bin/python" -m pip install --quiet --disable-pip-version-check \
+        --constraint constraints.txt --editable '.[peers]' ||
+        say "some peers could not be installed; they are left out"
+    exit 0
+fi
+venv=${1:?usage: prepare_machine.sh VENV | --tests | --peers VENV}
 
 find_python() {
     local name

@@ -123,6 +123,7 @@ def diff_folder(
     """Write to the file `patch` what turns the folder `old_dir` into `new_dir`; return the header written.
 
     Raises:
+        SamePathError: `patch` is one of the folders, or in one.
         FolderError: a folder holds a link, a device, or a name that is not safe to carry.
         OSError: a file cannot be read or written; no half-written patch stays.
     """

@@ -20,6 +20,8 @@ _done = {"bytes": 0}
 def _numpy(count: int) -> ModuleType | None:
     """Return numpy where it is loaded already, or where this process has work enough to pay for its import."""
     _done["bytes"] += count
+    if sys.byteorder == "big":
+        return None  # its arithmetic gives native order, and ours is little-endian
     if "numpy" not in sys.modules and _done["bytes"] < WORTH_BYTES:
         return None
     try:
@@ -79,8 +81,8 @@ def unsort(coded: bytes, base: bytes, width: int) -> bytes | None:
 
 def predict(base: bytes, width: int, scales: "Scales", first: int) -> bytes | None:
     """Return the rescaled elements of `base`, which begins at element `first` of its tensor; None without numpy."""
-    np = _numpy(len(base))
-    if np is None:
+    np = _numpy(len(base)) if len(base) >= width * len(scales.ratios) else None
+    if np is None:  # or so short that the ratios alone take longer
         return None
     old, ratios, limit = np.frombuffer(base, f"<i{width}"), np.array(scales.ratios, np.int64), 1 << (8 * width - 1)
     out = np.empty_like(old)

@@ -75,8 +75,8 @@ def align_dimension(
     A row is what one index of that dimension holds: in the first dimension one run of bytes, else one run for each
     index of the dimensions before.
     """
-    if any(math.prod(t.shape) * t.width != t.length for t in (tensor, partner)):
-        return [whole]  # packed, or a shape that is not of these bytes
+    if not (tensor.is_dense and partner.is_dense):
+        return [whole]
     rows = source_rows(_rows(new, tensor, dimension), _rows(old, partner, dimension), tensor.is_float)
     inner = math.prod(tensor.shape[dimension + 1 :]) * tensor.width
     runs = list(_runs(rows))

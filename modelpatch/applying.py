@@ -6,8 +6,7 @@ gives nothing a name: `files.py` does.
 """
 
 import hashlib
-from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from modelpatch.coders import Coder, LzmaReader
 from modelpatch.errors import BaseMismatchError, PatchFormatError, PatchLimitError, TargetMismatchError
@@ -31,8 +30,7 @@ COPY_BYTES = 256 << 10
 _FEED_BYTES = 64 << 10
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(NamedTuple):
     """What an apply did. Digests are SHA-256 in hex (of a folder: tree digests), lengths in bytes."""
 
     kind: PatchKind
@@ -238,6 +236,8 @@ def _copy_lzma(reader: PatchReader, decoder: LzmaReader, coded: int, length: int
         piece = reader.read(min(coded, _FEED_BYTES))
         coded -= len(piece)
         fed = coded == 0
+        if not length:
+            continue  # what follows the last byte that is taken means nothing, and must not pile up
         decoder.feed(piece, last=fed)
         while length and (data := decoder.read(min(length, COPY_BYTES))):
             out.write(data)

@@ -22,6 +22,7 @@ from modelpatch.transforms import WITH_GRID, Transform, predict
 FRAME_BYTES = 1 << 20
 _TABLE_BYTES = 200 << 10
 _LANES = 60
+_ONE_OPERATION_BYTES = 32
 # Runs below this share one decision, and one lane, with others of their kind.
 _OWN_LANE_BYTES = 16 << 10
 # New bytes of unknown type below this are literals; byte planes would not pay.
@@ -29,7 +30,7 @@ _LEAST_NEW_TENSOR = 256
 # New bytes of unknown type are tried as text and as float32; deltas of unknown type are bytes.
 _UNKNOWN_NEW = [(1, False), (4, True)]
 
-# Up to this many bytes of planes lanes are compared by the coders that will be used, above by fast ones.
+# Up to this many bytes lanes are compared by what the coders make of them, above by estimates, which are sure then.
 _SURE_BYTES = 64 << 10
 _TRANSFORM_FEATURES = {
     Transform.GRID: DecoderFeatures.GRID,
@@ -120,28 +121,20 @@ class BodyBuilder:
         if not found:
             return None
         close = [lane for cost, lane in found if cost <= found[0][0] * 1.05 + 48][:4]
-        if self._effort == "fast" or len(close) == 1:
+        if self._effort == "fast" or len(close) == 1 or sum(piece.length for piece in pieces) > _SURE_BYTES:
             return close[0]
         return min(close, key=lambda lane: self._really(pieces, lane))
 
     def _really(self, pieces: list[Piece], lane: Lane) -> int:
         is_float = lane.transform in (Transform.ORDER, Transform.ORDER_SORTED, *WITH_GRID)
         total: list[bytearray] = [bytearray() for _ in range(lane.width)]
-        size = 0
         for piece in pieces:
-            for part in _parts(piece, lane.width):
-                coded = code(self.source(part, lane.width, is_float), lane)
-                if coded is None:
-                    return 1 << 62
-                for plane, more in zip(total, planes(coded), strict=True):
-                    plane += more
-                size += part.length
-            if size >= FRAME_BYTES:  # enough of a sample
-                break
-        effort, features = self._effort, self._features
-        if size > _SURE_BYTES and DecoderFeatures.DEFLATE in features:
-            effort, features = "fast", features & ~DecoderFeatures.LZMA
-        encoder = Encoder(dict_log2_for(FRAME_BYTES), effort, features)
+            coded = code(self.source(piece, lane.width, is_float), lane)
+            if coded is None:
+                return 1 << 62
+            for plane, more in zip(total, planes(coded), strict=True):
+                plane += more
+        encoder = Encoder(dict_log2_for(_SURE_BYTES), self._effort, self._features)
         return sum(len(encoder.stream(bytes(plane))) for plane in total)
 
     def _add_part(self, part: Piece, lane: Lane | None) -> None:
@@ -176,7 +169,8 @@ class BodyBuilder:
         frame.cursor += shift + length
 
     def _make_room(self, length: int, key: LaneKey | None) -> None:
-        full = self._raw + length > FRAME_BYTES or len(self._frame.table) > _TABLE_BYTES
+        table = len(self._frame.table)
+        full = self._raw + table + length + _ONE_OPERATION_BYTES > FRAME_BYTES or table > _TABLE_BYTES
         lanes = self._frame.lanes
         if key is not None and key not in lanes:
             channels = [len(lane.scales.ratios) for lane, _ in (*lanes, key) if lane.scales]

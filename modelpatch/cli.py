@@ -5,6 +5,7 @@ Refuses to show a traceback for anything a user can cause. Exit codes: 0 done, 1
 """
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -31,6 +32,8 @@ _FEATURES_HELP = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     arguments = _parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files and tensors are anything
     try:
         arguments.run(arguments)
         sys.stdout.flush()
@@ -75,7 +78,7 @@ def _add_diff(commands: Any) -> None:
         "diff",
         help="write the patch that turns OLD into NEW",
         description="Write to PATCH what turns OLD into NEW: two files, or two folders. Every patch is applied and "
-        "compared before it is written. It is never larger than the compressed NEW and a header. Needs numpy.",
+        "compared before it is written. It is hardly ever larger than the compressed NEW and a header. Needs numpy.",
     )
     _add_paths(diff, old="the base: file or folder", new="the target, of the same kind", patch="the file to write")
     diff.add_argument("--effort", choices=("fast", "best"), default="best", help=_EFFORT)
@@ -144,6 +147,8 @@ def _add_paths(parser: argparse.ArgumentParser, **paths: str) -> None:
 
 def _features(text: str) -> DecoderFeatures:
     out = DecoderFeatures.NONE
+    if not text.strip(" ,"):
+        raise argparse.ArgumentTypeError("name at least one feature, or none")
     for word in filter(None, (part.strip().lower() for part in text.split(","))):
         if word not in _FEATURE_WORDS:
             raise argparse.ArgumentTypeError(f"no feature {word!r}; there are {', '.join(_FEATURE_WORDS)}")

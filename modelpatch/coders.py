@@ -89,7 +89,9 @@ class LzmaReader:
         self._pending = b"\0"
 
     def feed(self, payload: bytes, *, last: bool) -> None:
-        """Add coded bytes; `last` says that no more will come."""
+        """Add coded bytes; `last` says that no more will come. Those behind an end marker are dropped."""
+        if self._decoder.eof:
+            return
         self._pending += payload + (LZMA_TAIL if last else b"")
 
     def read(self, count: int) -> bytes:

@@ -7,7 +7,7 @@ import sys
 from typing import TextIO
 
 from modelpatch.comparison import OURS, Comparison, Row
-from modelpatch.tables import table
+from modelpatch.tables import printable, table
 
 _BAR = 20
 
@@ -42,7 +42,8 @@ def lines(found: Comparison, *, every_setting: bool = False) -> list[str]:
     """Return the comparison as lines of text: our rows, then each peer's smallest patch (or all) by size."""
     rows = sorted(found.rows, key=_order) if every_setting else found.chosen()
     kind = f", {found.files} changed or new files" if found.files != 1 else ""
-    out = [f"{found.old} ({found.old_bytes:,} bytes) -> {found.new} ({found.new_bytes:,} bytes){kind}", ""]
+    sizes = f"{found.old} ({found.old_bytes:,} bytes) -> {found.new} ({found.new_bytes:,} bytes){kind}"
+    out = [printable(sizes), ""]
     head = ("tool", "setting", "bytes", "x ours", "diff CPU s", "apply CPU s", "exact", "version")
     out += table(head, [_cells(found, row) for row in rows], right=(2, 3, 4, 5))
     out += ["", *_notes(found, rows)]
@@ -73,7 +74,7 @@ def _notes(found: Comparison, rows: list[Row]) -> list[str]:
         out.append("* of the tool's own process, its start and its files included.")
     if found.files != 1:
         out.append("Peers: sums of one patch per changed or new file; ours: one patch of the whole folder.")
-    out += [f"failed: {message}" for message in found.failed.values()]
+    out += [printable(f"failed: {message}") for message in found.failed.values()]
     if found.missing:
         out.append("not installed: " + ", ".join(found.missing))
     return out

@@ -1,7 +1,7 @@
 """Owns making patches: plans are drawn up several ways, built, and the smallest that proves right is the patch.
 
-Refuses to return a patch that it has not applied itself. Never larger than the compressed whole file and a
-header. Needs numpy.
+Refuses to return a patch that it has not applied itself. Where a delta is larger than the compressed
+whole file, it gives that. Needs numpy.
 """
 
 import hashlib
@@ -13,9 +13,10 @@ from pathlib import Path
 from modelpatch import varint
 from modelpatch.applying import apply_stream
 from modelpatch.building import Body, BodyBuilder, solid_body
-from modelpatch.errors import PatchError
+from modelpatch.errors import PatchError, SamePathError
 from modelpatch.files import refuse_same_path, replacing
 from modelpatch.folder import EntryKind
+from modelpatch.folder_bases import FolderBases
 from modelpatch.header import NO_DIGEST, DecoderFeatures, PatchHeader, PatchKind, read_header
 from modelpatch.layout_bundle import BundleIndex, index_beside
 from modelpatch.pieces import Bytes, Piece, as_bytes, changed_elements, split_equal_runs
@@ -34,7 +35,9 @@ _MANY_CHANGES = 64 << 10
 # Parts of a target by which it is judged whether it compresses at all.
 _PROBE_BYTES, _PROBES = 32 << 10, 8
 _PROBED_BYTES = 4 << 20  # above this a target is judged by its parts alone
-_LZMA_TEXT, _LZMA_WORDS = 3, 92  # lc=3; lc=2, lp=0, pb=2 as (pb*5 + lp)*9 + lc
+_COMPRESSORS = DecoderFeatures.LZMA | DecoderFeatures.DEFLATE | DecoderFeatures.ZSTD
+# lc=3; lc=2, pb=2; lc=3, pb=2, the usual ones: (pb*5 + lp)*9 + lc
+_LZMA_TEXT, _LZMA_WORDS, _LZMA_USUAL = 3, 92, 93
 
 
 def diff_bytes(
@@ -49,7 +52,10 @@ def diff_bytes(
     """Return the smallest patch found; see `modelpatch.diff_bytes`."""
     if effort not in EFFORTS:
         raise ValueError(f"effort must be one of {EFFORTS}, not {effort!r}")
-    patches = [*_delta_patches(old, new, effort, features, old_index, new_index)] if old and new else []
+    patches: list[bytes] = []
+    if old and new:
+        for one in EFFORTS[: EFFORTS.index(effort) + 1]:  # what fast finds is now and then smaller
+            patches += _delta_patches(old, new, one, features, old_index, new_index)
     smallest = min((len(p) for p in patches), default=len(new) + 128)
     patches += _whole_patches(new, smallest, effort, features, new_index)
     for patch in sorted(patches, key=len):
@@ -81,13 +87,15 @@ def diff_folder(
 ) -> PatchHeader:
     """Write the patch of two folders; see `modelpatch.diff_folder`."""
     refuse_same_path(patch, [old_dir, new_dir])
+    for folder in (old_dir, new_dir):
+        if Path(folder).resolve() in Path(patch).resolve().parents:
+            raise SamePathError(f"{patch}: this is inside of the folder {folder}, which is only read")
     old_files, new_files = scan(old_dir), scan(new_dir)
+    bases = FolderBases(old_files, new_files)
     body, headers = bytearray(varint.encode(len(new_files))), []
     for file in new_files:
-        data = (Path(new_dir) / file.path).read_bytes()
-        entry, made = _entry(
-            Path(old_dir), old_files, file, data, effort, features, index_beside(Path(new_dir) / file.path)
-        )
+        path = Path(new_dir) / file.path
+        entry, made = _entry(Path(old_dir), old_files, bases, file, path, effort, features)
         body += entry + made
         headers += [read_header(made)] if made else []
     header = _folder_header(old_files, new_files, headers, len(body))
@@ -106,7 +114,7 @@ def _delta_patches(
 ) -> list[bytes]:
     a, b = as_bytes(old), as_bytes(new)
     out: list[bytes] = []
-    for plan in plans(old, new, features, old_index=old_index, new_index=new_index):
+    for plan in plans(old, new, features, effort=effort, old_index=old_index, new_index=new_index):
         if out and min(map(len, out)) < len(new) // _GOOD_ENOUGH:
             break
         for shortest in _splits(plan, a, b, effort):
@@ -126,8 +134,8 @@ def _whole_patches(
 ) -> list[bytes]:
     """Return the whole-file patches that could be smaller than `smallest` bytes."""
     bodies = [solid_body(new, [], features, effort)]
-    if DecoderFeatures.LZMA in features and _may_be_smaller(new, smallest, effort):
-        props = [_LZMA_TEXT] if effort == "fast" else [0, _LZMA_TEXT, _LZMA_WORDS]
+    if features & _COMPRESSORS and _may_be_smaller(new, smallest, effort):
+        props = [_LZMA_TEXT] if effort == "fast" else [0, _LZMA_TEXT, _LZMA_WORDS, _LZMA_USUAL]
         bodies.append(solid_body(new, props, features, effort))
         bodies.append(_untethered(new, effort, features, new_index))
     return [file_patch(PatchKind.WHOLE, b"", new, body) for body in bodies]
@@ -177,29 +185,32 @@ def _makes(old: bytes, patch: bytes, new: bytes) -> bool:
 def _entry(
     old_dir: Path,
     old_files: list[TreeFile],
+    bases: FolderBases,
     file: TreeFile,
-    data: bytes,
+    new: Path,
     effort: str,
     features: DecoderFeatures,
-    new_index: BundleIndex | None,
 ) -> tuple[bytes, bytes]:
     """Return the entry of one target file and the patch that follows it, empty for an unchanged file."""
-    own = next((i for i, f in enumerate(old_files) if f.name == file.name), None)
-    equal = own if own is not None and old_files[own].sha256 == file.sha256 else None
-    if equal is None:
-        equal = next((i for i, f in enumerate(old_files) if f.sha256 == file.sha256), None)
+    own, equal = bases.own(file), bases.equal(file)
     name = varint.encode(len(file.name)) + file.name
     if equal is not None:
         kind = EntryKind.KEEP if equal == own else EntryKind.RENAME
         return bytes((kind,)) + varint.encode(equal) + (name if kind is EntryKind.RENAME else b""), b""
+    source = own if own is not None else bases.take_likely(file)
     old, old_index = b"", None
-    if own is not None:
-        path = old_dir / old_files[own].path
+    if source is not None:
+        path = old_dir / old_files[source].path
         old, old_index = path.read_bytes(), index_beside(path)
-    made = diff_bytes(old, data, effort=effort, features=features, old_index=old_index, new_index=new_index)
-    if own is None or read_header(made).kind is PatchKind.WHOLE:
-        return bytes((EntryKind.ADD,)) + name + varint.encode(len(made)), made
-    return bytes((EntryKind.PATCH,)) + varint.encode(own) + varint.encode(len(made)), made
+    made = diff_bytes(
+        old, new.read_bytes(), effort=effort, features=features, old_index=old_index, new_index=index_beside(new)
+    )
+    length = varint.encode(len(made))
+    if source is None or read_header(made).kind is PatchKind.WHOLE:
+        return bytes((EntryKind.ADD,)) + name + length, made
+    if source != own:
+        return bytes((EntryKind.PATCH_RENAME,)) + varint.encode(source) + name + length, made
+    return bytes((EntryKind.PATCH,)) + varint.encode(source) + length, made
 
 
 def _folder_header(

@@ -35,7 +35,7 @@ _SMALL_FRAME_LOG2 = 17
 _TRIMMED_BYTES = 96 << 10
 # What LZMA has to save on a stream above SMALL_BYTES: parts of its raw bytes and of its payload, as it takes time
 # for both.
-_LZMA_RAW_COST, _LZMA_PAYLOAD_COST = 1 / 64, 1 / 16
+_LZMA_RAW_COST, _LZMA_PAYLOAD_COST = 1 / 128, 1 / 32
 # A fast diff tries LZMA where a quick coder brought a long stream below this part of it.
 _FAST_LZMA_BELOW = 0.88
 _MOST_ESCAPES = 0.2
@@ -107,6 +107,8 @@ class Encoder:
         found = [_stored(data), *self._quick(data, counts)]
         if self.has(DecoderFeatures.NIBBLE) and counts[ESCAPE:].sum() <= _MOST_ESCAPES * len(data):
             found.append(self._nibbles(data))
+            if self.effort == "fast" and len(data) > SMALL_BYTES:
+                return self._best(found, data)  # LZMA has been tried on half as many bytes
         return self._best([*found, *self._lzma(data, min(found, key=len))], data)
 
     def _best(self, found: list[Coded], data: bytes) -> Coded:

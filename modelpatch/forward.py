@@ -69,8 +69,9 @@ def candidates(source: Source, features: DecoderFeatures) -> list[Lane]:
     """Return the lanes that may code `source`, with their grid exponents found."""
     width, lanes = source.width, [Lane(Transform.RAW, source.width)]
     grid = DecoderFeatures.GRID in features and source.is_float and width == 4
-    if grid and (k := grid_exponent(source.new)) is not None:
-        lanes.append(Lane(Transform.GRID_NEW, 4, k))
+    step = grid_exponent(source.new) if grid else None
+    if step is not None:
+        lanes.append(Lane(Transform.GRID_NEW, 4, step))
     if source.old is None:
         return lanes
     lanes += [Lane(Transform.XOR, width), Lane(Transform.SUB, width)]
@@ -80,8 +81,8 @@ def candidates(source: Source, features: DecoderFeatures) -> list[Lane]:
         lanes.append(Lane(Transform.ORDER, width))
         if DecoderFeatures.SORTED in features:
             lanes.append(Lane(Transform.ORDER_SORTED, width))
-    if grid and (k := _common_grid(source.new, source.old)) is not None:
-        lanes.append(Lane(Transform.GRID, 4, k))
+    if step is not None and (old_step := grid_exponent(source.old)) is not None:
+        lanes.append(Lane(Transform.GRID, 4, max(step, old_step)))
     return lanes
 
 
@@ -169,13 +170,6 @@ def grid_exponent(bits: Elements) -> int | None:
     if abs(k) > MAX_GRID or float(np.abs(used).max()) * 2.0**k >= 2**24:
         return None
     return k
-
-
-def _common_grid(new: Elements, old: Elements) -> int | None:
-    # A base that is on no grid, as a first training leaves it, is told by its first elements.
-    if grid_exponent(old[:_FEW]) is None or grid_exponent(new[:_FEW]) is None:
-        return None
-    return grid_exponent(np.concatenate((new, old)))
 
 
 def _to_grid(new: Elements, old: Elements | None, k: int) -> Elements | None:

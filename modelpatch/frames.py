@@ -6,7 +6,6 @@ Layout: docs/patch-format.md, "Body". Nothing is allocated by a number of the pa
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from modelpatch import varint
@@ -86,8 +85,7 @@ class StreamInfo(NamedTuple):
     parts: tuple["StreamInfo", ...] = ()
 
 
-@dataclass(slots=True)
-class OpsFrame:
+class OpsFrame(NamedTuple):
     """A decoded frame: its table, the literals, and per lane the byte planes, all of them raw bytes."""
 
     table: bytes
@@ -185,8 +183,7 @@ def read_ops_frame(reader: PatchReader, dict_log2: int, memory_bytes: int) -> Op
     table_length = _limited(reader.varint(), MAX_TABLE_BYTES, "operation table")
     if not table_length:
         raise PatchFormatError("a frame has no operations")
-    lanes = [_read_lane(reader) for _ in range(_limited(reader.varint(), MAX_LANES, "number of lanes"))]
-    _limited(sum(len(lane.scales.ratios) for lane in lanes if lane.scales), MAX_CHANNELS, "number of channels")
+    lanes = _read_lanes(reader)
     infos = [read_stream_info(reader) for _ in range(2 + sum(lane.width for lane in lanes))]
     streams = _Streams(reader, infos, dict_log2)
     _check_memory(table_length, dict_log2, memory_bytes)
@@ -206,13 +203,22 @@ def _check_memory(raw: int, dict_log2: int, memory_bytes: int) -> None:
         raise PatchFormatError("a frame needs more memory than the header declares")
 
 
-def _read_lane(reader: PatchReader) -> Lane:
+def _read_lanes(reader: PatchReader) -> list[Lane]:
+    lanes, channels = [], MAX_CHANNELS
+    for _ in range(_limited(reader.varint(), MAX_LANES, "number of lanes")):
+        lane = _read_lane(reader, channels)
+        channels -= len(lane.scales.ratios) if lane.scales else 0
+        lanes.append(lane)
+    return lanes
+
+
+def _read_lane(reader: PatchReader, most_channels: int) -> Lane:
     value = reader.byte()
     if value >> 2 > Transform.RESCALE:
         raise UnsupportedPatchError(f"the patch uses an unknown transform ({value >> 2})")
     transform, width = Transform(value >> 2), 1 << (value & 3)
     if transform is Transform.RESCALE:
-        return Lane(transform, width, scales=_read_scales(reader, width))
+        return Lane(transform, width, scales=_read_scales(reader, width, most_channels))
     if transform not in WITH_GRID:
         return Lane(transform, width)
     grid = varint.unzigzag(reader.varint())
@@ -221,9 +227,9 @@ def _read_lane(reader: PatchReader) -> Lane:
     return Lane(transform, width, grid)
 
 
-def _read_scales(reader: PatchReader, width: int) -> Scales:
+def _read_scales(reader: PatchReader, width: int, most_channels: int) -> Scales:
     start, block, bits = reader.varint(), reader.varint(), reader.byte()
-    channels = _limited(reader.varint(), MAX_CHANNELS, "number of channels")
+    channels = _limited(reader.varint(), most_channels, "number of channels")
     if width > 4 or not block or not 1 <= bits <= MAX_RATIO_BITS or not channels:
         raise PatchFormatError("a rescale transform has wrong parameters")
     ratios = tuple((1 << bits) + varint.unzigzag(reader.varint()) for _ in range(channels))

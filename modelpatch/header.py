@@ -6,8 +6,7 @@ docs/patch-format.md, "Header"; it has not changed since version 1 and must not.
 
 import enum
 import io
-from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from modelpatch import varint
 from modelpatch.coders import zstd_module
@@ -54,8 +53,7 @@ def supported_features() -> DecoderFeatures:
     return DEFAULT_FEATURES | (DecoderFeatures.ZSTD if zstd_module() else DecoderFeatures.NONE)
 
 
-@dataclass(frozen=True, slots=True)
-class PatchHeader:
+class PatchHeader(NamedTuple):
     """The decoded header of a patch. Digests are SHA-256 as 64 lower-case hex digits; lengths are in bytes.
 
     For a whole-file patch `base_sha256` is 64 zeros and `base_length` 0. For a folder the digests are tree

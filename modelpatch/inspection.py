@@ -64,9 +64,9 @@ class PatchReport:
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `json.dumps`; kind and features by their names."""
         data = asdict(self)
-        for report, plain in _headers(self, data):
-            plain["kind"] = report.kind.name.lower()
-            plain["features"] = feature_names(report)
+        for header, plain in _headers(self, data):
+            names = {"kind": header.kind.name.lower(), "features": feature_names(header)}
+            plain["header"] = header._asdict() | names
         return data
 
 
@@ -100,7 +100,7 @@ def inspect_patch(
 
 
 def _headers(report: PatchReport, data: dict[str, Any]) -> Iterator[tuple[PatchHeader, dict[str, Any]]]:
-    yield report.header, data["header"]
+    yield report.header, data
     for file, plain in zip(report.files, data["files"], strict=True):
         if file.report is not None:
             yield from _headers(file.report, plain["report"])

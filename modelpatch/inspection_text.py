@@ -9,7 +9,7 @@ from modelpatch.header import PatchKind
 from modelpatch.inspection import FileReport, PatchReport, feature_names
 from modelpatch.inspection_frames import FrameReport, OpReport
 from modelpatch.inspection_tensors import TensorReport, how
-from modelpatch.tables import table
+from modelpatch.tables import printable, table
 
 _KINDS = {
     PatchKind.FILE: "file patch: makes one exact file of another",
@@ -60,7 +60,7 @@ def _file(file: FileReport, every_op: bool) -> list[str]:
     action = file.action.replace("_", " and ")
     moved = f" (from {old})" if file.name and old and old != file.name else ""
     cost = f": {file.report.patch_bytes:,} bytes" if file.report else ""
-    out = [f"{action} {name}{moved}{cost}"]
+    out = [printable(f"{action} {name}{moved}{cost}")]
     if file.report is None:
         return out
     if file.report.header.kind is PatchKind.WHOLE:
@@ -132,7 +132,7 @@ def _tensor(report: TensorReport) -> tuple[str, ...]:
 
 def _short(name: str) -> str:
     """Return a name that fits a table: of names fused by a converter the first, of a long one the end."""
-    first, *others = name.split(";")
+    first, *others = printable(name).split(";")
     short = first if len(first) <= _NAME_CHARACTERS else "..." + first[3 - _NAME_CHARACTERS :]
     # What the layout adds to a name, ` scale` for one, stands at its very end.
     word = others[-1].partition(" ")[2] if others else ""

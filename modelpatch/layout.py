@@ -5,6 +5,7 @@ Nothing here is trusted by apply; it only makes patches smaller.
 """
 
 import struct
+from dataclasses import replace
 
 from modelpatch.layout_bundle import BundleIndex, bundle_tensors
 from modelpatch.layout_safetensors import safetensors_tensors
@@ -12,6 +13,19 @@ from modelpatch.layout_tflite import tflite_tensors
 from modelpatch.tensor import Quantization, Tensor
 
 __all__ = ["BundleIndex", "Quantization", "Tensor", "find_tensors"]
+
+_MAX_DIMENSIONS = 32  # as in the oldest numpy that arrays are reshaped with
+# What the layouts raise on a damaged file; ArithmeticError for a size that is infinite, in JSON 1e999.
+_DAMAGED = (
+    struct.error,
+    IndexError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
 
 
 def find_tensors(data: bytes, index: BundleIndex | None = None) -> list[Tensor]:
@@ -30,7 +44,7 @@ def find_tensors(data: bytes, index: BundleIndex | None = None) -> list[Tensor]:
             found = safetensors_tensors(data)
         else:
             found = []
-    except (struct.error, IndexError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except _DAMAGED:
         return []  # damaged, or of a newer schema: plain bytes then
     return _without_overlaps(found, len(data))
 
@@ -40,6 +54,13 @@ def _without_overlaps(found: list[Tensor], size: int) -> list[Tensor]:
     end = 0
     for tensor in sorted(found, key=lambda t: (t.offset, t.length)):
         if tensor.length > 0 and tensor.offset >= end and tensor.end <= size:
-            out.append(tensor)
+            out.append(_with_sane_shape(tensor))
             end = tensor.end
     return out
+
+
+def _with_sane_shape(tensor: Tensor) -> Tensor:
+    """Return `tensor`, as a vector without scales where no tensor that has bytes can have its shape."""
+    if len(tensor.shape) <= _MAX_DIMENSIONS and min(tensor.shape, default=1) >= 1:
+        return tensor
+    return replace(tensor, shape=(tensor.length // tensor.width,), quantization=None)

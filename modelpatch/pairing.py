@@ -5,8 +5,9 @@ Refuses to pair tensors of different element types. Needs numpy (diff only).
 
 import hashlib
 import re
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -41,13 +42,44 @@ def is_equal(tensor: Tensor, partner: Tensor, old: Bytes, new: Bytes) -> bool:
     return bool(np.array_equal(old[partner.offset : partner.end], new[tensor.offset : tensor.end]))
 
 
-def resized_partner(tensor: Tensor, olds: list[Tensor]) -> Tensor | None:
-    """Return the old tensor that differs from `tensor` in the size of one dimension alone; by name, then nearest."""
-    fitting = [old for old in olds if resized_dimension(tensor, old) is not None]
-    if not fitting:
+class ResizedPartners:
+    """Finds old tensors that differ from a new one in the size of one dimension alone."""
+
+    def __init__(self, olds: Iterable[Tensor]) -> None:
+        # By what two such tensors share, once with the name and once with None in its place; then by length.
+        self._alike: dict[tuple[Any, ...], list[Tensor]] = defaultdict(list)
+        for tensor in sorted(filter(lambda t: t.is_dense, olds), key=_length):
+            for shared in _all_but_one_dimension(tensor):
+                self._alike[*shared, without_counters(tensor.name)].append(tensor)
+                self._alike[*shared, None].append(tensor)
+
+    def find(self, tensor: Tensor) -> Tensor | None:
+        """Return the nearest of them in length, of the same name but for counters if there is one of that."""
+        for name in (without_counters(tensor.name), None):
+            groups = (self._alike.get((*shared, name)) for shared in _all_but_one_dimension(tensor))
+            nearest = (_nearest(group, tensor.length, _length) for group in groups if group)
+            fitting = [old for old in nearest if resized_dimension(tensor, old) is not None]
+            if fitting:
+                return min(fitting, key=lambda t: abs(t.length - tensor.length))
         return None
-    name = without_counters(tensor.name)
-    return min(fitting, key=lambda t: (without_counters(t.name) != name, abs(t.length - tensor.length)))
+
+
+def _all_but_one_dimension(tensor: Tensor) -> list[tuple[Any, ...]]:
+    return [(tensor.dtype, k, tensor.shape[:k] + tensor.shape[k + 1 :]) for k in range(len(tensor.shape))]
+
+
+def _length(tensor: Tensor) -> int:
+    return tensor.length
+
+
+def _offset(tensor: Tensor) -> int:
+    return tensor.offset
+
+
+def _nearest(tensors: list[Tensor], value: int, key: Callable[[Tensor], int]) -> Tensor:
+    """Return the tensor whose `key`, by which they are in order, is nearest to `value`."""
+    at = bisect_left(tensors, value, key=key)
+    return min(tensors[max(0, at - 1) : at + 1], key=lambda t: abs(key(t) - value))
 
 
 def resized_dimension(tensor: Tensor, old: Tensor) -> int | None:
@@ -97,11 +129,11 @@ def _pair_equal(olds: list[Tensor], news: list[Tensor], old: Bytes, new: Bytes) 
     if not rest:
         return partners
     by_content = defaultdict(list)
-    for tensor in olds:
+    for tensor in sorted(olds, key=_offset):
         by_content[_digest(old, tensor)].append(tensor)
     for tensor in rest:
         if equal := by_content.get(_digest(new, tensor)):
-            partners[tensor] = min(equal, key=lambda t: abs(t.offset - tensor.offset))
+            partners[tensor] = _nearest(equal, tensor.offset, _offset)
     return partners
 
 

@@ -14,12 +14,14 @@ from modelpatch.forward import guess_type
 from modelpatch.header import DecoderFeatures
 from modelpatch.layout import BundleIndex, Tensor, find_tensors
 from modelpatch.matching import SeedIndex, index_seeds, match_files, match_region
-from modelpatch.pairing import is_equal, pair_tensors, resized_dimension, resized_partner
+from modelpatch.pairing import ResizedPartners, is_equal, pair_tensors, resized_dimension
 from modelpatch.pieces import Bytes, Piece, Rescale, as_bytes
 from modelpatch.tensor import UNKNOWN_TYPE
 
 _LEAST_TENSOR_BYTES = 64
 _MOST_TEXT_BYTES = 1 << 20
+# Part of the target in tensors without a partner above which fast does not trust the tensors alone.
+_MOST_UNPAIRED = 1 / 8
 
 
 def plans(
@@ -27,21 +29,27 @@ def plans(
     new: bytes,
     features: DecoderFeatures,
     *,
+    effort: str,
     old_index: BundleIndex | None = None,
     new_index: BundleIndex | None = None,
 ) -> Iterator[list[Piece]]:
-    """Give tilings of the target: by tensors where both formats are known, else by matches and by position.
+    """Give tilings of the target: by tensors where both formats are known, by matches, by position.
 
     Args:
         old, new: the files.
         features: what the decoder can do.
+        effort: `fast` trusts the tensors where there are some and most have a partner.
         old_index, new_index: the TensorBundle index of a shard of a bundle, if there is one.
     """
     a, b = as_bytes(old), as_bytes(new)
     old_tensors, new_tensors = find_tensors(old, old_index), find_tensors(new, new_index)
     if old_tensors and new_tensors:
-        yield _tensor_plan(a, b, old_tensors, new_tensors)
-        return
+        plan, unpaired = _tensor_plan(a, b, old_tensors, new_tensors)
+        yield plan
+        if effort == "fast":
+            if unpaired > _MOST_UNPAIRED * len(new):  # renamed types, tensors split or merged: bytes may be the same
+                yield match_files(a, b)
+            return
     yield match_files(a, b)
     if abs(len(old) - len(new)) <= min(len(old), len(new)) // 8:
         same = min(len(old), len(new))
@@ -69,18 +77,24 @@ def _position_plan(old: Bytes, new: Bytes, same: int, features: DecoderFeatures)
     return [piece for piece in plan if piece.length]
 
 
-def _tensor_plan(old: Bytes, new: Bytes, old_tensors: list[Tensor], new_tensors: list[Tensor]) -> list[Piece]:
+def _tensor_plan(
+    old: Bytes, new: Bytes, old_tensors: list[Tensor], new_tensors: list[Tensor]
+) -> tuple[list[Piece], int]:
+    """Return the tiling by tensors, and how many bytes are in new tensors without a partner of their length."""
     old_tensors = [tensor for tensor in old_tensors if _stands_alone(tensor)]
     new_tensors = [tensor for tensor in new_tensors if _stands_alone(tensor)]
-    gaps = _Gaps(old, new, old_tensors)
+    gaps, resized = _Gaps(old, new, old_tensors), ResizedPartners(old_tensors)
     partners = pair_tensors(old_tensors, new_tensors, old, new)
     out: list[Piece] = []
     at = 0
     for group, (tensor, partner) in enumerate(zip(new_tensors, partners, strict=True)):
-        out += gaps.pieces(at, tensor.offset, out)
-        out += _tensor_pieces(tensor, partner, group, old_tensors, old, new)
+        out += gaps.pieces(at, tensor.offset)
+        made = _tensor_pieces(tensor, partner, group, resized, old, new)
+        gaps.follow(made)
+        out += made
         at = tensor.end
-    return out + gaps.pieces(at, len(new), out)
+    unpaired = sum(t.length for t, partner in zip(new_tensors, partners, strict=True) if partner is None)
+    return out + gaps.pieces(at, len(new)), unpaired
 
 
 def _stands_alone(tensor: Tensor) -> bool:
@@ -90,7 +104,7 @@ def _stands_alone(tensor: Tensor) -> bool:
 
 
 def _tensor_pieces(
-    tensor: Tensor, partner: Tensor | None, group: int, old_tensors: list[Tensor], old: Bytes, new: Bytes
+    tensor: Tensor, partner: Tensor | None, group: int, others: ResizedPartners, old: Bytes, new: Bytes
 ) -> list[Piece]:
     """Tile one tensor: from its partner, from one with more or fewer rows, or from nothing."""
     whole = Piece(tensor.offset, tensor.length, None, False, tensor.width, tensor.is_float, group)
@@ -98,7 +112,7 @@ def _tensor_pieces(
         if is_equal(tensor, partner, old, new):
             return [Piece(tensor.offset, tensor.length, partner.offset, copy=True)]
         return [replace(whole, base=partner.offset, scales=rescale_of(tensor, partner))]
-    resized = resized_partner(tensor, old_tensors)
+    resized = others.find(tensor)
     dimension = None if resized is None else resized_dimension(tensor, resized)
     if resized is None or dimension is None:
         return [whole]
@@ -116,6 +130,8 @@ def rescale_of(tensor: Tensor, partner: Tensor) -> Rescale | None:
     if len(set(ratios)) == 1:
         ratios = ratios[:1]
     block = math.prod(tensor.shape[now.dimension + 1 :]) if len(ratios) > 1 else 1
+    if not 1 <= block <= tensor.length:
+        return None  # the shape is not of these bytes
     return Rescale(ratios, block, partner.offset)
 
 
@@ -125,13 +141,23 @@ class _Gaps:
     def __init__(self, old: Bytes, new: Bytes, old_tensors: list[Tensor]) -> None:
         self._old, self._new, self._old_tensors = old, new, old_tensors
         self._index: SeedIndex | None = None  # most gaps of most models are equal; then there is none
+        self._shift = 0  # base offset minus target offset of the last piece that has a base
 
-    def pieces(self, start: int, end: int, before: list[Piece]) -> list[Piece]:
-        """Tile `new[start:end]`; `before` are the pieces of everything before it."""
+    def follow(self, pieces: list[Piece]) -> None:
+        """Take note of the pieces before the next gap."""
+        last = next((p for p in reversed(pieces) if p.base is not None), None)
+        if last is not None and last.base is not None:
+            self._shift = last.base - last.target
+
+    def pieces(self, start: int, end: int) -> list[Piece]:
+        """Tile `new[start:end]`."""
         if start == end:
             return []
-        last = next((p for p in reversed(before) if p.base is not None), None)
-        base = start if last is None or last.base is None else last.base + start - last.target
+        pieces = self._tile(start, end, start + self._shift)
+        self.follow(pieces)
+        return pieces
+
+    def _tile(self, start: int, end: int, base: int) -> list[Piece]:
         if 0 <= base <= len(self._old) and np.array_equal(self._old[base : base + end - start], self._new[start:end]):
             return [Piece(start, end - start, base, copy=True)]
         if self._index is None:

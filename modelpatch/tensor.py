@@ -3,6 +3,7 @@
 Refuses to know file formats: the `layout_*` modules find tensors.
 """
 
+import math
 from dataclasses import dataclass
 
 UNKNOWN_TYPE = ("bytes", 1, False)  # as in the tables of the layouts: name, bytes of an element, float
@@ -36,3 +37,8 @@ class Tensor:
     def end(self) -> int:
         """The offset behind the last byte."""
         return self.offset + self.length
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether the shape is of these bytes: not of packed ones, nor of a damaged file."""
+        return min(self.shape, default=1) >= 1 and math.prod(self.shape) * self.width == self.length

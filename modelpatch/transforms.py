@@ -21,6 +21,8 @@ MAX_GRID = 149
 _Number = TypeVar("_Number", int, float)
 _TYPECODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _SIGNED = {1: "b", 2: "h", 4: "i"}
+# Bytes of one channel from which a table of all 256 results is made sooner than the results themselves.
+_WORTH_A_TABLE = 256
 
 
 class Transform(enum.IntEnum):
@@ -203,14 +205,14 @@ def predict(base: bytes, width: int, scales: Scales, base_offset: int) -> bytes:
     first, count = (base_offset - scales.start) // width, len(base) // width
     if (fast := accelerator.predict(base, width, scales, first)) is not None:
         return fast
-    if width == 1:
-        small = bytearray(base)
-        for part, ratio in scales.slices(first, count):
-            small[part] = small[part].translate(_scaled_bytes(ratio, scales.bits))
-        return bytes(small)
     values = _native(array(_SIGNED[width], base))
     for part, ratio in scales.slices(first, count):
-        values[part] = array(_SIGNED[width], _scaled(values[part], ratio, scales.bits, width))
+        old = values[part]
+        if width == 1 and len(old) >= _WORTH_A_TABLE:
+            new = array("b", old.tobytes().translate(_scaled_bytes(ratio, scales.bits)))
+        else:
+            new = array(_SIGNED[width], _scaled(old, ratio, scales.bits, width))
+        values[part] = new
     return _native(values).tobytes()
 
 

@@ -290,3 +290,31 @@ def test_a_damaged_folder_patch_never_makes_a_folder(folders: Path) -> None:
                 path.rmdir() if path.is_dir() else path.unlink()
             (folders / "out").rmdir()
     assert leftovers(folders) == []
+
+
+@pytest.mark.parametrize("name", ["old/p", "new/p", "old/sub/p"])
+def test_a_patch_inside_of_its_own_folders_is_refused(folders: Path, name: str) -> None:
+    before = scan(folders / "old"), scan(folders / "new")
+    fails_in_one_line(run("diff", folders / "old", folders / "new", folders / name), name, "inside of the folder")
+    assert (scan(folders / "old"), scan(folders / "new")) == before
+    assert leftovers(folders) == []
+
+
+def test_names_in_a_patch_cannot_control_the_terminal(tmp_path: Path) -> None:
+    def model(name: str, data: bytes) -> bytes:
+        entry = {"dtype": "U8", "shape": [len(data)], "data_offsets": [0, len(data)]}
+        text = json.dumps({name: entry}, ensure_ascii=False).encode()
+        return len(text).to_bytes(8, "little") + text + data
+
+    name = "w\x1b]0owned\x07\x9b2J\u202e\r" + "end"
+    for folder, data in (("old", OLD), ("new", OLD[::-1])):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a\x9b31m\u202e").write_bytes(model(name, data))
+    modelpatch.diff_folder(tmp_path / "old", tmp_path / "new", tmp_path / "p")
+    for arguments in (("--base", tmp_path / "old", "--all"), ("--base", tmp_path / "old"), ()):
+        shown = run("inspect", tmp_path / "p", *arguments)
+        assert shown.returncode == 0
+        assert all(c.isprintable() or c == "\n" for c in shown.stdout)
+        if arguments:
+            assert "a\\x9b31m\\u202e" in shown.stdout
+            assert "w\\x1b]0owned\\x07\\x9b2J\\u202e\\rend" in shown.stdout

@@ -6,6 +6,7 @@ import lzma
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from hypothesis import strategies as st
 
 import modelpatch
 from modelpatch import DecoderFeatures, PatchKind
+from modelpatch.folder_bases import FolderBases
 from modelpatch.layout import find_tensors
+from modelpatch.tree import TreeFile
 
 HEADER_BYTES = 110
 
@@ -204,3 +207,78 @@ def _patch_by_position(old: np.ndarray, new: np.ndarray) -> bytes:
     pieces = split_equal_runs([Piece(0, len(new), 0, False, 1)], old, new, 1024)
     body = BodyBuilder(old, new, "fast", modelpatch.DEFAULT_FEATURES).build(pieces)
     return file_patch(PatchKind.FILE, old.tobytes(), new.tobytes(), body)
+
+
+def write_tree(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return folder
+
+
+def folder_patch(tmp_path: Path, old: dict[str, bytes], new: dict[str, bytes]) -> dict[str | None, str]:
+    """Make and apply the patch of two folders; return what it does to each file."""
+    before, after = write_tree(tmp_path / "old", old), write_tree(tmp_path / "new", new)
+    modelpatch.diff_folder(before, after, tmp_path / "p", effort="fast")
+    modelpatch.apply_folder(before, tmp_path / "p", tmp_path / "made")
+    made = {p.relative_to(tmp_path / "made").as_posix(): p.read_bytes() for p in (tmp_path / "made").rglob("*.*")}
+    assert made == new
+    files = modelpatch.inspect_patch(tmp_path / "p", base=before).files
+    return {file.name: f"{file.action} {file.base_name}" for file in files}
+
+
+def changed(data: bytes) -> bytes:
+    return data[:100] + b"xy" + data[102:]
+
+
+def test_a_renamed_file_with_changes_is_patched_not_sent_again(tmp_path: Path) -> None:
+    rng = np.random.default_rng(12)
+    model, other, note = rng.bytes(50_000), rng.bytes(9000), rng.bytes(50_000)
+    done = folder_patch(
+        tmp_path,
+        {"model_v1.tflite": model, "small_v1.tflite": other, "note.txt": note},
+        {"model_v2.tflite": changed(model), "small_v2.tflite": other + b"!", "news.json": note[:900]},
+    )
+    assert done == {
+        "model_v2.tflite": "patch_rename model_v1.tflite",
+        "small_v2.tflite": "patch_rename small_v1.tflite",
+        "news.json": "add None",
+    }
+    assert (tmp_path / "p").stat().st_size < 1600
+
+
+def test_files_of_a_renamed_folder_are_each_patched_from_their_own(tmp_path: Path) -> None:
+    rng = np.random.default_rng(13)
+    parts = {f"part{i}.bin": rng.bytes(3000 - i) for i in range(4)} | {
+        f"same{i}.bin": rng.bytes(5000) for i in range(4)
+    }
+    before = {f"v1/{name}": data for name, data in parts.items()}
+    after = {f"v2/{name}": changed(data + b"9" * 3) for name, data in parts.items()}
+    done = folder_patch(tmp_path, before, after)
+    assert done == {f"v2/{name}": f"patch_rename v1/{name}" for name in parts}
+
+
+def test_a_file_that_keeps_its_name_is_no_base_of_another(tmp_path: Path) -> None:
+    data = np.random.default_rng(14).bytes(3000)
+    done = folder_patch(tmp_path, {"a.bin": data}, {"a.bin": changed(data), "b.bin": data[::-1]})
+    assert done == {"a.bin": "patch a.bin", "b.bin": "add None"}
+
+
+def test_a_new_file_unlike_any_gone_one_is_added_whole(tmp_path: Path) -> None:
+    rng = np.random.default_rng(15)
+    assert folder_patch(tmp_path, {"a.bin": rng.bytes(3000)}, {"b.bin": rng.bytes(3000)}) == {"b.bin": "add None"}
+
+
+def test_bases_are_found_fast_among_ten_thousand_files() -> None:
+    def tree(version: int) -> list[TreeFile]:
+        return [TreeFile(b"v%d-%05d.bin" % (version, i), 100 + i % 3, f"{i * version:064x}") for i in range(10_000)]
+
+    old, new = tree(1), tree(2)
+    start = time.process_time()
+    bases = FolderBases(old, new)
+    found = [bases.take_likely(file) for file in new]
+    assert found == list(range(10_000))
+    assert bases.equal(new[3]) == 6
+    assert bases.own(new[3]) is None
+    assert time.process_time() - start < 2

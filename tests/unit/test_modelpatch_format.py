@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 import modelpatch
 from modelpatch import PatchError, PatchFormatError, PatchKind, PatchLimitError, UnsupportedPatchError, varint
-from modelpatch.header import PatchHeader
 from modelpatch.transforms import Transform, undo
 from tests.vectors.make_patches import HAND, LANES, hand_made, lane_patch, read_hand_made, valid_pairs
 
@@ -128,9 +127,7 @@ def test_limits_of_the_caller_are_kept() -> None:
 def test_a_frame_that_needs_more_than_the_header_declares_is_refused() -> None:
     base, _, patch = valid("float32")
     header = modelpatch.read_header(patch)
-    lying = PatchHeader(
-        **{f: getattr(header, f) for f in PatchHeader.__slots__ if f != "memory_bytes"}, memory_bytes=2048
-    )
+    lying = header._replace(memory_bytes=2048)
     with pytest.raises(PatchFormatError, match="memory"):
         apply(base, lying.encode() + patch[len(header.encode()) :])
 

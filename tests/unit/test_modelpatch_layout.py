@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelpatch import sstable
+from modelpatch import diff_bytes, sstable
 from modelpatch.layout import BundleIndex, Tensor, find_tensors
 from modelpatch.layout_bundle import index_beside
 
@@ -191,3 +191,41 @@ def test_a_compressed_or_big_endian_index_is_not_read() -> None:
     compressed = bytearray(good)
     compressed[len(entries(b"\0")) + 8] = 1  # the type behind the entries and the restart array
     assert find_tensors(bytes(4), BundleIndex(bytes(compressed))) == []
+
+
+def hostile_safetensors(shape: str, length: int = 4000) -> bytes:
+    text = f'{{"w": {{"dtype": "F32", "shape": {shape}, "data_offsets": [0, {length}]}}}}'.encode()
+    return struct.pack("<Q", len(text)) + text + RNG.bytes(length)
+
+
+@pytest.mark.parametrize("shape", ["[1e999]", "[-1e999]", "[NaN]", '["x"]', "{}", "[[]]"])
+def test_a_size_that_is_no_number_makes_plain_bytes(shape: str) -> None:
+    data = hostile_safetensors(shape)
+    assert find_tensors(data) == []
+    assert diff_bytes(data, data[:-9] + b"!" + data[-8:], effort="fast")
+
+
+@pytest.mark.parametrize("shape", ["[-1, -1000]", "[-10, -100]", "[0, 7]", str([1] * 99 + [1000])])
+def test_a_shape_that_no_tensor_has_becomes_that_of_a_vector(shape: str) -> None:
+    data = hostile_safetensors(shape)
+    assert [t.shape for t in find_tensors(data)] == [(1000,)]
+    for other in ("[-1, -500]", "[500]", str([1] * 99 + [500])):
+        old = hostile_safetensors(other, 2000)
+        assert diff_bytes(old, data, effort="fast")
+
+
+def test_scales_of_a_tensor_with_a_negative_size_are_not_used() -> None:
+    good = (MODELS / "int8.tflite").read_bytes()
+    shape = good.index(struct.pack("<3i", 2, 6, 288))
+    for size in (0, -288, -1, 1 << 30):
+        bad = bytearray(good)
+        bad[shape + 8 : shape + 12] = struct.pack("<i", size)
+        tables = [t for t in find_tensors(bytes(bad)) if t.name.endswith(" scale") and t.length == 24]
+        new = bytearray(bad)
+        for table in tables:
+            scales = np.frombuffer(bad[table.offset : table.end], "<f4")
+            new[table.offset : table.end] = (scales * np.array([2, 1, 1, 1, 4, 1], "f4")).tobytes()
+        weights = next(t for t in find_tensors(good) if t.shape == (6, 288))
+        new[weights.offset : weights.end] = bytes(255 - b for b in new[weights.offset : weights.end])
+        assert tables
+        assert diff_bytes(bytes(bad), bytes(new), effort="fast")

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelpatch
-from modelpatch.alignment import align_rows, source_rows
+from modelpatch.alignment import align_dimension, align_rows, source_rows
 from modelpatch.layout import Quantization, Tensor, find_tensors
 from modelpatch.matching import SEED_BYTES, index_seeds, match_files
-from modelpatch.pairing import pair_tensors, without_counters
+from modelpatch.pairing import ResizedPartners, pair_tensors, without_counters
 from modelpatch.pieces import Piece, as_bytes
 from modelpatch.planning import plans, rescale_of
+from tests import model_files
 from tests.unit.test_modelpatch_diff import apply, safetensors
 
 RNG = np.random.default_rng(31)
@@ -23,7 +25,7 @@ ALL = modelpatch.DEFAULT_FEATURES
 
 
 def plan_of(old: bytes, new: bytes) -> list[Piece]:
-    plan = next(iter(plans(old, new, ALL)))
+    plan = next(iter(plans(old, new, ALL, effort="fast")))
     at = 0
     for piece in plan:
         assert piece.target == at
@@ -214,3 +216,78 @@ def test_texts_inside_a_model_are_matched_not_replaced() -> None:
     lines = [f"line {i * 7919}\n" for i in range(300)]
     old, new = model("".join(lines)), model("".join([*lines[:100], "one more line\n", *lines[100:]]))
     assert sum(p.length for p in plan_of(old, new) if p.base is None) < 60
+
+
+HALVES = np.random.default_rng(41).normal(size=(2, 25_000)).astype("<f4")
+
+
+@pytest.mark.parametrize("effort", ["fast", "best"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"w": HALVES.reshape(-1)}, {"w.0": HALVES[0], "w.1": HALVES[1]}),
+        ({"q": HALVES[0], "k": HALVES[1]}, {"qk": HALVES.reshape(-1)}),
+        ({"w": HALVES}, {"w": HALVES.view("i1")}),
+        ({"w": HALVES}, {"w": HALVES.reshape(25, 2000)}),
+    ],
+    ids=["split", "merged", "type-renamed", "shape-renamed"],
+)
+def test_the_same_bytes_as_other_tensors_cost_little(before: dict, after: dict, effort: str) -> None:
+    old, new = safetensors(before), safetensors(after)
+    patch = modelpatch.diff_bytes(old, new, effort=effort)
+    assert len(patch) < 300
+    assert apply(old, patch) == new
+
+
+def test_fast_trusts_the_tensors_alone_where_they_have_partners() -> None:
+    old, more = {"a": weights(100, 100)}, {"b": weights(30, 30)}
+    kept = {"a": tuned(old["a"])}
+    assert len(list(plans(safetensors(old), safetensors(kept | more), ALL, effort="fast"))) == 1
+    more = {"b": weights(50, 50)}
+    assert len(list(plans(safetensors(old), safetensors(kept | more), ALL, effort="fast"))) == 2
+
+
+def vector(name: str, *shape: int, at: int = 0) -> Tensor:
+    return Tensor(at, 4 * int(np.prod(shape)), name, "float32", 4, True, shape)
+
+
+def test_a_resized_tensor_is_sought_by_name_then_by_nearest_length() -> None:
+    olds = [vector("a", 10, 8), vector("head_1", 50, 8), vector("b", 20, 8), vector("c", 20, 9), vector("d", 8, 20)]
+    partners = ResizedPartners(olds)
+    assert partners.find(vector("head_7", 21, 8)) is olds[1]
+    assert partners.find(vector("other", 19, 8)) is olds[2]
+    assert partners.find(vector("other", 5, 20)) is olds[4]
+    assert partners.find(vector("other", 5, 21)) is None
+    assert partners.find(vector("other")) is None
+
+
+def test_resized_tensors_are_found_fast_among_thousands() -> None:
+    start = time.process_time()
+    partners = ResizedPartners([vector(f"a_{i}", 2 * i + 20, 3, 3) for i in range(5000)])
+    found = [partners.find(vector(f"b_{i}", 2 * i + 21, 3, 3)) for i in range(5000)]
+    assert [tensor.shape[0] for tensor in found if tensor] == [2 * i + 20 for i in range(5000)]
+    assert time.process_time() - start < 3
+
+
+def test_thousands_of_new_tensors_with_bytes_between_them_are_planned_fast() -> None:
+    values = np.random.default_rng(42).normal(size=(6000, 24)).astype("<f4")
+    old = model_files.safetensors({"a": values[0].reshape(4, 6)})
+    # The tensors of two elements are too small to be pieces of their own: they are the gaps.
+    new = model_files.safetensors({f"{i}": row if i % 2 else row[:2] for i, row in enumerate(values)})
+    start = time.process_time()
+    plan = next(iter(plans(old, new, ALL, effort="fast")))
+    assert sum(piece.length for piece in plan) == len(new)
+    assert len(plan) > len(values)
+    assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize("shape", [(-1, -400), (-2, 2, -100), (3,) * 100, (1 << 31,) * 64, (0, 5)])
+def test_a_shape_that_no_tensor_has_is_not_aligned_nor_rescaled(shape: tuple[int, ...]) -> None:
+    scales = Quantization((1.0, 2.0), 0), Quantization((3.0, 2.0), 0)
+    now, was = (Tensor(0, 400, "w", "int8", 1, False, shape, q) for q in scales)
+    whole = Piece(0, 400, None, False, 1)
+    other = Tensor(0, 400, "w", "int8", 1, False, (400,))
+    data = np.zeros(400, np.uint8)
+    assert align_dimension(whole, now, other, 0, data, data) == [whole]
+    found = rescale_of(now, was)
+    assert found is None or 1 <= found.block <= 400

@@ -55,12 +55,17 @@ def test_a_bar_over_several_pairs_is_judged_by_its_worst(tmp_path: Path) -> None
     assert judged.measured == "0.730 (last-30-layers.float32)"
 
 
-def test_a_bar_with_an_unmeasured_pair_is_neither_passed_nor_missed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("measured", "passed"), [(60, None), (80, False)])
+def test_a_bar_with_an_unmeasured_pair_may_be_missed_but_not_passed(
+    tmp_path: Path, measured: int, passed: bool | None
+) -> None:
     sizes = {
-        "all-layers-1e-5.float32": {BEST: 60, "HDiffPatch": 100},
+        "all-layers-1e-5.float32": {BEST: measured, "HDiffPatch": 100},
         "last-30-layers.float32": {BEST: 60},
     }
-    assert bar(facts(tmp_path, sizes), "float32, fine-tuned").passed is None
+    judged = bar(facts(tmp_path, sizes), "float32, fine-tuned")
+    assert judged.passed is passed
+    assert judged.measured.endswith("1 of 2 pairs measured")
 
 
 @pytest.mark.parametrize(("ours", "theirs", "passed"), [(1300, 1250, True), (1350, 1250, False), (5050, 5000, False)])
@@ -85,7 +90,7 @@ def test_fast_is_judged_on_every_pair_by_time_and_size(tmp_path: Path) -> None:
         }
     }
     found = Facts(results(tmp_path, measured), {"a.float32": made("a.float32")})
-    assert bar(found, "`fast`: at most the CPU").measured == "0.50 of it (a.float32)"
+    assert bar(found, "`fast`, whole models: at most the CPU").measured == "0.50 of it (a.float32)"
     assert bar(found, "`fast`: at most 1.05").passed is False
 
 
