@@ -58,10 +58,12 @@ def write_bundle(
     dataset: Dataset,
     base: Path | None,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    check: Callable[[Path], None] = lambda folder: None,
 ) -> tuple[Manifest, Evaluation]:
     """Write the bundle to the new folder ``out``, evaluated on the test side of ``dataset``.
 
-    The self-test file is the base's own, where there is a base: then it costs nothing to send.
+    ``check`` sees the whole bundle before it has its name; what it raises leaves nothing. The
+    self-test file is the base's own, where there is a base: then it costs nothing to send.
 
     Raises:
         InputError, ReleaseError, OSError: as the steps do; nothing is left at ``out``.
@@ -84,6 +86,7 @@ def write_bundle(
         manifest = _finished(manifest, chain, dataset, evaluation, rule)
         atomic_write(building / NAME, manifest.to_bytes())
         load_bundle(building)  # what a device will check, checked here
+        check(building)
     return manifest, evaluation
 
 

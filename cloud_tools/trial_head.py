@@ -10,53 +10,74 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud_tools.augmentation import with_variants
 from cloud_tools.dataset import Crop
 from cloud_tools.embeddings import Features
-from cloud_tools.heads import Shape, Side, train_head
+from cloud_tools.heads import Shape, Side, TrainedHead, train_head
 from cloud_tools.tflite_file import Runner
 from cloud_tools.unknown import Fit, Sample, can_fit, fit, fit_means, hold_out, to_head
 
 
-def fit_familiarity(
+def train_trial(
     kind: str,
+    labels: Sequence[str],
+    crops: Sequence[Crop],
+    side: Side,
+    *,
+    shape: Shape,
+    variants: Side | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> TrainedHead | None:
+    """Train the trial head on the early part of ``crops``; its grid is the coarsest that the late part allows.
+
+    ``variants`` of the crops, if any, are learned from and never measured on. None when there is no late part. It
+    starts cold, whatever the release does: so its grid depends on the dataset alone, and releases from the same crops
+    are on the same one.
+
+    Raises:
+        ExportError: it cannot be exported.
+    """
+    early, late = hold_out(crops)
+    if not len(late):
+        return None
+    settings: dict[str, Any] = {"shape": shape, "epochs": epochs, "seed": seed, "progress": progress}
+    return train_head(kind, labels, with_variants(side, variants, early), side.rows(late), **settings)
+
+
+def fit_familiarity(
     labels: Sequence[str],
     train: tuple[tuple[Crop, ...], Side],
     strangers: tuple[tuple[Crop, ...], Features],
     head: bytes,
     *,
-    shape: Shape,
-    epochs: int | None = None,
-    seed: int = 0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    trial: TrainedHead,
 ) -> Fit | None:
     """Fit the familiarity score of the release with ``head`` (TFLite); None when too few crops can be held out.
 
     Args:
         train: the crops of the train side, and what the head was trained on, in the same order.
         strangers: crops of strangers, and their features; may be none.
-        shape: of the backbone's features, height x width x channels.
-        epochs, seed: those of ``head``, so that the trial head is trained alike.
+        trial: what ``train_trial`` gave for them.
 
     Raises:
-        ExportError, ReleaseError: the trial head cannot be exported, or does not run.
+        ReleaseError: a head does not run.
     """
     crops, side = train
     early, late = hold_out(crops)
     held_out = tuple(crops[i] for i in late)
     if not can_fit(held_out):
         return None
-    known = Side(side.features[early], side.labels[early])
-    unseen = Side(side.features[late], side.labels[late])
-    settings: dict[str, Any] = {"shape": shape, "epochs": epochs, "seed": seed, "progress": progress}
-    trial = train_head(kind, labels, known, unseen, **settings).data
+    known = side.rows(early)
     fitted = fit(
         fit_means(side.features, side.labels, len(labels)),
         fit_means(known.features, known.labels, len(labels)),
-        Sample(held_out, side.features[late], probabilities(trial, side.features[late])),
-        Sample(strangers[0], strangers[1], probabilities(trial, strangers[1])),
+        Sample(held_out, side.features[late], probabilities(trial.data, side.features[late])),
+        Sample(strangers[0], strangers[1], probabilities(trial.data, strangers[1])),
         len(labels),
     )
-    return fitted and to_head(fitted, probabilities(trial, known.features), probabilities(head, known.features))
+    return fitted and to_head(fitted, probabilities(trial.data, known.features), probabilities(head, known.features))
 
 
 def probabilities(head: bytes, features: Features) -> NDArray[np.float32]:

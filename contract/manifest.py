@@ -10,7 +10,7 @@ from typing import Any
 from contract.checks import Fields, parse_object
 from contract.errors import InputError, describe_os_error
 from contract.familiarity import Familiarity, channels_kept, parse_familiarity, unpack_means
-from contract.files import json_bytes, read_capped, sha256_file
+from contract.files import compact_json_bytes, read_capped, sha256_file
 
 SCHEMA = 1
 NAME = "release.json"
@@ -116,7 +116,7 @@ class Manifest:
         body = asdict(self)
         if self.familiarity is None:
             del body["familiarity"]  # as it was before there was such a field: the same release keeps its bytes
-        return json_bytes({"schema": SCHEMA, **body})
+        return compact_json_bytes({"schema": SCHEMA, **body})
 
 
 def parse_manifest(data: bytes, where: str = NAME) -> Manifest:
