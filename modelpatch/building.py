@@ -43,6 +43,7 @@ _CODER_FEATURES = {
     Coder.ZSTD: DecoderFeatures.ZSTD,
     Coder.NIBBLE: DecoderFeatures.NIBBLE,
     Coder.DEFLATE: DecoderFeatures.DEFLATE,
+    Coder.CRUMB: DecoderFeatures.CRUMB,
 }
 
 LaneKey = tuple[Lane, int]  # the lane, and the group of pieces that it is for

@@ -18,12 +18,13 @@ MAX_DICT_LOG2 = 26
 LZMA_TAIL = bytes(16)
 _MAX_PROPS = (4 * 5 + 4) * 9 + 8
 _RAW_DEFLATE = -15
-ESCAPE = 15
-_ESCAPE_BYTE = bytes((ESCAPE,))
 _ONE_BYTE = [bytes((i,)) for i in range(256)]
 _PIECE = 4 << 10
-_LOW = bytes(i & 15 for i in range(256))
-_HIGH = bytes(i >> 4 for i in range(256))
+# By which a byte of packed values is taken apart, the lowest bits first: one table for each of its places.
+_TAKE_APART = {
+    bits: [bytes(byte >> shift & (1 << bits) - 1 for byte in range(256)) for shift in range(0, 8, bits)]
+    for bits in (2, 4)
+}
 
 
 class Coder(enum.IntEnum):
@@ -36,6 +37,11 @@ class Coder(enum.IntEnum):
     JOIN = 4
     NIBBLE = 5
     DEFLATE = 6
+    CRUMB = 7
+
+
+# The coders of small values packed into bytes: bits of a value. The largest value of so many bits is the escape.
+PACKED_BITS = {Coder.NIBBLE: 4, Coder.CRUMB: 2}
 
 
 class StreamReader(Protocol):
@@ -186,22 +192,24 @@ def _open_zstd(payload: bytes, dict_log2: int) -> StreamReader:
     return _ZstdReader(opened, module.ZstdError)
 
 
-def unpack_nibbles(halves: bytes, count: int) -> bytearray:
-    """Return the `count` values, each 0 to 15, of packed `halves`, the low half of a byte first.
+def unpack(packed: bytes, count: int, bits: int) -> bytearray:
+    """Return the `count` values of `bits` bits each in `packed`, the lowest bits of a byte first.
 
     Raises:
-        PatchFormatError: the unused half of the last byte is not 0.
+        PatchFormatError: the unused bits of the last byte are not 0.
     """
-    out = bytearray(2 * len(halves))
-    out[0::2] = halves.translate(_LOW)
-    out[1::2] = halves.translate(_HIGH)
-    if count < len(out) and out.pop():
-        raise PatchFormatError("the unused half of a byte is not 0")
+    tables = _TAKE_APART[bits]
+    out = bytearray(len(tables) * len(packed))
+    for place, table in enumerate(tables):
+        out[place :: len(tables)] = packed.translate(table)
+    if any(out[count:]):
+        raise PatchFormatError("the unused bits of a byte are not 0")
+    del out[count:]
     return out
 
 
-def put_escapes(values: bytearray, escapes: bytes) -> bytes:
-    """Return `values` with each 15 replaced by the next byte of `escapes`, of which there are as many.
+def put_escapes(values: bytearray, escapes: bytes, escape: int) -> bytes:
+    """Return `values` with each `escape` replaced by the next byte of `escapes`, of which there are as many.
 
     Piece by piece, because a join takes a hundred bytes for each part, and each escape is one.
     """
@@ -209,7 +217,7 @@ def put_escapes(values: bytearray, escapes: bytes) -> bytes:
         return bytes(values)
     out, used = bytearray(), 0
     for at in range(0, len(values), _PIECE):
-        kept = bytes(values[at : at + _PIECE]).split(_ESCAPE_BYTE)
+        kept = bytes(values[at : at + _PIECE]).split(_ONE_BYTE[escape])
         parts: list[bytes] = [b""] * (2 * len(kept) - 1)
         parts[0::2] = kept
         parts[1::2] = map(_ONE_BYTE.__getitem__, escapes[used : used + len(kept) - 1])

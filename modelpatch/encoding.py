@@ -15,9 +15,9 @@ import numpy as np
 
 from modelpatch import varint
 from modelpatch.coders import (
-    ESCAPE,
     MAX_DICT_LOG2,
     MIN_DICT_LOG2,
+    PACKED_BITS,
     Coder,
     LzmaReader,
     lzma_filters,
@@ -30,15 +30,19 @@ from modelpatch.header import DecoderFeatures
 _INCOMPRESSIBLE_BITS = 7.97
 # Streams up to this size are tried with every setting and together with their neighbours.
 SMALL_BYTES = 8 << 10
+# fast takes only streams of these bytes for small: each try of LZMA costs it a millisecond.
+_FAST_SMALL_BYTES = 512
 # Frames of at most this log2 of raw bytes are searched thoroughly.
 _SMALL_FRAME_LOG2 = 17
 _TRIMMED_BYTES = 96 << 10
 # What LZMA has to save on a stream above SMALL_BYTES: parts of its raw bytes and of its payload, as it takes time
 # for both.
 _LZMA_RAW_COST, _LZMA_PAYLOAD_COST = 1 / 128, 1 / 32
-# A fast diff tries LZMA where a quick coder brought a long stream below this part of it.
-_FAST_LZMA_BELOW = 0.88
-_MOST_ESCAPES = 0.2
+# LZMA is tried where a quick coder brought a long stream below this part of it: noise stays noise.
+_LZMA_BELOW = {"fast": 0.88, "best": 0.96}
+# Share of escapes up to which packing pays, and the features that it needs; the smallest values first.
+_MOST_ESCAPES = {Coder.CRUMB: 0.1, Coder.NIBBLE: 0.2}
+_FEATURE = {Coder.CRUMB: DecoderFeatures.CRUMB, Coder.NIBBLE: DecoderFeatures.NIBBLE}
 _RUNS = 0.35  # share of the commonest byte from which runs are worth a look
 _DEFLATE_MEMORY = 9  # the largest blocks, the fewest code tables
 
@@ -105,10 +109,12 @@ class Encoder:
         if len(data) < 8 or entropy_bytes(counts) * 8 > _INCOMPRESSIBLE_BITS * len(data):
             return _stored(data)
         found = [_stored(data), *self._quick(data, counts)]
-        if self.has(DecoderFeatures.NIBBLE) and counts[ESCAPE:].sum() <= _MOST_ESCAPES * len(data):
-            found.append(self._nibbles(data))
-            if self.effort == "fast" and len(data) > SMALL_BYTES:
-                return self._best(found, data)  # LZMA has been tried on half as many bytes
+        for coder, most in _MOST_ESCAPES.items():
+            escape = (1 << PACKED_BITS[coder]) - 1
+            if self.has(_FEATURE[coder]) and counts[escape:].sum() <= most * len(data):
+                found.append(self._packed(data, coder))
+                if self.effort == "fast" and len(data) > SMALL_BYTES:
+                    return self._best(found, data)  # LZMA has been tried on fewer bytes
         return self._best([*found, *self._lzma(data, min(found, key=len))], data)
 
     def _best(self, found: list[Coded], data: bytes) -> Coded:
@@ -139,8 +145,8 @@ class Encoder:
     def _lzma(self, data: bytes, quick: Coded) -> list[Coded]:
         if not self.has(DecoderFeatures.LZMA):
             return []
-        hopeless = len(quick) > _FAST_LZMA_BELOW * len(data) and self.has(DecoderFeatures.DEFLATE)
-        if self.effort == "fast" and len(data) > SMALL_BYTES and hopeless:
+        hopeless = len(quick) > _LZMA_BELOW[self.effort] * len(data) and self.has(DecoderFeatures.DEFLATE)
+        if len(data) > self._small and hopeless and not self._thorough:
             return []
         return [self._lzma_payload(data, p) for p in self._props(len(data))]
 
@@ -151,6 +157,10 @@ class Encoder:
         return [0, 3] if length > SMALL_BYTES else [0, 1, 3, 4]
 
     @property
+    def _small(self) -> int:
+        return _FAST_SMALL_BYTES if self.effort == "fast" else SMALL_BYTES
+
+    @property
     def _thorough(self) -> bool:
         # Beside large streams what a search of every setting finds is not worth its time.
         return self.effort == "best" and self.dict_log2 <= _SMALL_FRAME_LOG2
@@ -158,16 +168,17 @@ class Encoder:
     def _lzma_payload(self, data: bytes, props: int) -> Coded:
         return lzma_payload(data, props, self.dict_log2, thorough=self._thorough)
 
-    def _nibbles(self, data: bytes) -> Coded:
-        values = np.frombuffer(data, np.uint8)
-        low = np.minimum(values, ESCAPE)
-        padded = np.append(low, np.uint8(0)) if len(low) % 2 else low
-        halves = self._part((padded[0::2] | (padded[1::2] << 4)).astype(np.uint8).tobytes())
-        escapes = self._part(values[values >= ESCAPE].tobytes())
-        return Coded(bytes((Coder.NIBBLE,)) + halves.info + escapes.info, halves.payload + escapes.payload)
+    def _packed(self, data: bytes, coder: Coder) -> Coded:
+        bits, values = PACKED_BITS[coder], np.frombuffer(data, np.uint8)
+        places, escape = 8 // bits, (1 << bits) - 1
+        low = np.minimum(values, escape)
+        rows = np.append(low, np.zeros(-len(low) % places, np.uint8)).reshape(-1, places)
+        joined = (rows << np.arange(0, 8, bits, dtype=np.uint8)).sum(axis=1, dtype=np.uint8)
+        packed, escapes = self._part(joined.tobytes()), self._part(values[values >= escape].tobytes())
+        return Coded(bytes((coder,)) + packed.info + escapes.info, packed.payload + escapes.payload)
 
     def _part(self, data: bytes) -> Coded:
-        """Return `data` coded for one of the two streams of packed nibbles."""
+        """Return `data` coded for one of the two streams of packed values."""
         if not data or data.count(data[0]) == len(data):
             return Coded(bytes((Coder.FILL, data[0] if data else 0)), b"")
         counts = np.bincount(np.frombuffer(data, np.uint8), minlength=256)
@@ -179,7 +190,7 @@ class Encoder:
         if not streams[index] or not group or not self.has(DecoderFeatures.LZMA):
             return None
         data = b"".join(streams[i] for i in (*group, index))
-        if len(data) > 4 * SMALL_BYTES or len(streams[index]) > SMALL_BYTES:
+        if len(data) > 4 * self._small or len(streams[index]) > self._small:
             return None
         tried = (self._lzma_payload(data, p) for p in self._props(len(data)))
         return self.trimmed(min(tried, key=len), data)

@@ -121,6 +121,19 @@ def read_entries(reader: PatchReader) -> Iterator[Entry]:
         yield Entry(kind, index, name, reader.varint() if kind in PATCHED else 0)
 
 
+def base_file(files: list[TreeFile], entry: Entry) -> TreeFile | None:
+    """Return the file of the base tree that `entry` is made from, None for a new one.
+
+    Raises:
+        PatchFormatError: there is no such file.
+    """
+    if entry.base_index is None:
+        return None
+    if entry.base_index >= len(files):
+        raise PatchFormatError("an entry names a base file that does not exist")
+    return files[entry.base_index]
+
+
 def _read_name(reader: PatchReader) -> bytes:
     length = reader.varint()
     if length > MAX_NAME_BYTES:
@@ -143,7 +156,7 @@ class _FolderDecoder:
     def run(self) -> None:
         previous = b""
         for entry in read_entries(self._reader):
-            source = self._source(entry)
+            source = base_file(self._files, entry)
             name = entry.name or (source.name if source else b"")
             if name <= previous:
                 raise PatchFormatError("its files are not in order")
@@ -152,13 +165,6 @@ class _FolderDecoder:
         self._reader.expect_end()
         if self._left or tree_sha256(scan(self._made)) != self._header.target_sha256:
             raise TargetMismatchError("the folder made is not the declared one")
-
-    def _source(self, entry: Entry) -> TreeFile | None:
-        if entry.base_index is None:
-            return None
-        if entry.base_index >= len(self._files):
-            raise PatchFormatError("an entry names a base file that does not exist")
-        return self._files[entry.base_index]
 
     def _make(self, entry: Entry, source: TreeFile | None, path: Path) -> None:
         if any(parent.is_file() for parent in path.parents if parent.is_relative_to(self._made)):

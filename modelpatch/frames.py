@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from modelpatch import varint
-from modelpatch.coders import ESCAPE, MAX_DICT_LOG2, Coder, StreamReader, open_payload, put_escapes, unpack_nibbles
+from modelpatch.coders import MAX_DICT_LOG2, PACKED_BITS, Coder, StreamReader, open_payload, put_escapes, unpack
 from modelpatch.errors import PatchFormatError, UnsupportedPatchError
 from modelpatch.reading import PatchReader
 from modelpatch.transforms import MAX_GRID, WITH_GRID, Scales, Transform
@@ -76,7 +76,7 @@ class Lane(NamedTuple):
 class StreamInfo(NamedTuple):
     """How one stream of a frame is coded. `value` is LZMA's properties byte or the fill byte.
 
-    `parts` are the two streams of packed nibbles: halves and escapes.
+    `parts` are the two streams of packed values: the bytes that hold them, and the escapes.
     """
 
     coder: Coder
@@ -144,15 +144,15 @@ def read_frame_type(reader: PatchReader) -> tuple[FrameType, int]:
 def read_stream_info(reader: PatchReader) -> StreamInfo:
     """Return the description of a stream."""
     coder = _read_coder(reader)
-    if coder is Coder.NIBBLE:
+    if coder in PACKED_BITS:
         return StreamInfo(coder, parts=(_read_part(reader), _read_part(reader)))
     return _read_parameters(reader, coder)
 
 
 def _read_part(reader: PatchReader) -> StreamInfo:
     coder = _read_coder(reader)
-    if coder in (Coder.NIBBLE, Coder.JOIN):
-        raise PatchFormatError("packed nibbles hold a coder that they cannot")
+    if coder in PACKED_BITS or coder is Coder.JOIN:
+        raise PatchFormatError("packed values hold a coder that they cannot")
     return _read_parameters(reader, coder)
 
 
@@ -266,8 +266,8 @@ class _Streams:
     def next(self, length: int) -> bytes:
         """Return the next stream, which has `length` raw bytes; the caller has checked that against the limits."""
         info = next(self._infos)
-        if info.coder is Coder.NIBBLE:
-            return self._nibbles(info, length)
+        if info.coder in PACKED_BITS:
+            return self._packed(info, length)
         if info.coder in (Coder.STORED, Coder.FILL):
             return self._plain(info, length)
         if info.coder is not Coder.JOIN:
@@ -276,10 +276,12 @@ class _Streams:
             raise PatchFormatError("a stream joins nothing")
         return self._last.read_exactly(length)
 
-    def _nibbles(self, info: StreamInfo, length: int) -> bytes:
-        halves, escapes = info.parts
-        values = unpack_nibbles(self._alone(halves, (length + 1) // 2), length)
-        return put_escapes(values, self._alone(escapes, values.count(ESCAPE)))
+    def _packed(self, info: StreamInfo, length: int) -> bytes:
+        packed, escapes = info.parts
+        bits = PACKED_BITS[info.coder]
+        values = unpack(self._alone(packed, (length * bits + 7) // 8), length, bits)
+        escape = (1 << bits) - 1
+        return put_escapes(values, self._alone(escapes, values.count(escape)), escape)
 
     def _alone(self, info: StreamInfo, length: int) -> bytes:
         if info.coder in (Coder.STORED, Coder.FILL):

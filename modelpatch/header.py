@@ -42,6 +42,7 @@ class DecoderFeatures(enum.IntFlag):
     RESCALE = 1 << 4
     NIBBLE = 1 << 5
     DEFLATE = 1 << 6
+    CRUMB = 1 << 7
 
 
 # What this package's own decoder can do with the standard library alone.

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from modelpatch.applying import apply_stream
 from modelpatch.errors import BaseMismatchError, PatchFormatError
 from modelpatch.files import naming
-from modelpatch.folder import PATCHED, Entry, EntryKind, read_entries
+from modelpatch.folder import PATCHED, Entry, EntryKind, base_file, read_entries
 from modelpatch.header import PatchHeader, PatchKind, decode_header, read_header
 from modelpatch.inspection_frames import FrameReport, read_frame
 from modelpatch.inspection_tensors import TensorReport, tensor_reports
@@ -188,7 +188,7 @@ class _Folder:
 
     def report(self, entry: Entry, patch: bytes) -> FileReport:
         """Return what happens to one file."""
-        source = self._source(entry)
+        source = base_file(self._files, entry)
         if not patch:
             return _file_report(entry, source, None)
         if source is None or read_header(patch).kind is PatchKind.WHOLE:
@@ -197,15 +197,8 @@ class _Folder:
         old = (self._base / source.path).read_bytes()
         return _file_report(entry, source, _inspect_tensors(patch, old, index, self._limit))
 
-    def _source(self, entry: Entry) -> TreeFile | None:
-        if entry.base_index is None:
-            return None
-        if entry.base_index >= len(self._files):
-            raise PatchFormatError("an entry names a base file that does not exist")
-        return self._files[entry.base_index]
-
     def _name(self, entry: Entry) -> str:
-        source = self._source(entry)
+        source = base_file(self._files, entry)
         return entry.name.decode() if entry.name is not None else source.path if source else ""
 
     def _new_index(self, name: str) -> BundleIndex | None:
@@ -214,7 +207,7 @@ class _Folder:
         if shard is None or shard[0] not in self._entries:
             return None
         entry, patch = self._entries[shard[0]]
-        source = self._source(entry)
+        source = base_file(self._files, entry)
         old = (self._base / source.path).read_bytes() if source else b""
         table = old if entry.kind in (EntryKind.KEEP, EntryKind.RENAME) else _target(patch, old, self._limit)
         return BundleIndex(table, shard[1])

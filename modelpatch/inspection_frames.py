@@ -6,7 +6,7 @@ coded bytes are split in proportion to the bytes that are not zero, which are th
 
 from dataclasses import dataclass, field
 
-from modelpatch.coders import ESCAPE, Coder
+from modelpatch.coders import PACKED_BITS, Coder
 from modelpatch.errors import PatchFormatError
 from modelpatch.frames import (
     FrameType,
@@ -148,7 +148,7 @@ def _stream_costs(infos: list[StreamInfo], raw: list[bytes]) -> tuple[list[float
             names[i] = names[payload]
             continue
         costs[i], names[i] = _coded_length(info, raw[i]), coder_name(info)
-        if info.coder not in (Coder.STORED, Coder.FILL, Coder.NIBBLE):
+        if info.coder not in (Coder.STORED, Coder.FILL, *PACKED_BITS):
             payload = i
             groups[i] = [i]
     for first, members in groups.items():
@@ -161,10 +161,11 @@ def _stream_costs(infos: list[StreamInfo], raw: list[bytes]) -> tuple[list[float
 def _coded_length(info: StreamInfo, raw: bytes) -> float:
     if info.coder is Coder.STORED:
         return len(raw)
-    if info.coder is Coder.NIBBLE:
-        halves, escapes = info.parts
-        escaped = len(raw) - sum(map(raw.count, range(ESCAPE)))
-        return _stored_or_coded(halves, (len(raw) + 1) // 2) + _stored_or_coded(escapes, escaped)
+    if info.coder in PACKED_BITS:
+        packed, escapes = info.parts
+        bits = PACKED_BITS[info.coder]
+        escaped = len(raw) - sum(map(raw.count, range((1 << bits) - 1)))
+        return _stored_or_coded(packed, (len(raw) * bits + 7) // 8) + _stored_or_coded(escapes, escaped)
     return info.coded_length
 
 

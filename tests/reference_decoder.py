@@ -13,8 +13,8 @@ import zlib
 
 MAGIC = bytes.fromhex("894b4d50")
 FILE, WHOLE, FOLDER = 0, 1, 2
-STORED, LZMA, ZSTD, FILL, JOIN, NIBBLE, DEFLATE = range(7)
-FEATURE_OF_CODER = {LZMA: 1, ZSTD: 8, NIBBLE: 32, DEFLATE: 64}
+STORED, LZMA, ZSTD, FILL, JOIN, NIBBLE, DEFLATE, CRUMB = range(8)
+FEATURE_OF_CODER = {LZMA: 1, ZSTD: 8, NIBBLE: 32, DEFLATE: 64, CRUMB: 128}
 RAW, XOR, SUB, ORDER, SORTED, GRID, GRID_NEW, RESCALE = range(8)
 FEATURE_OF_TRANSFORM = {SORTED: 4, GRID: 2, GRID_NEW: 2, RESCALE: 16}
 MAX_PAYLOAD = 2**22 + 2**16
@@ -71,7 +71,7 @@ class Header:
         self.kind = reader.byte()
         need(self.kind in (FILE, WHOLE, FOLDER), "an unknown kind or flag")
         self.features = reader.varint(2**32)
-        need(self.features < 128, "an unknown feature")
+        need(self.features < 256, "an unknown feature")
         self.memory = 1024 * reader.varint(2**32)
         if self.kind != WHOLE:
             self.base_length, self.base_digest = reader.varint(), reader.take(32)
@@ -198,7 +198,7 @@ class Streams:
 
     def describe(self, max_payload=MAX_PAYLOAD, inner=False):
         coder, more = self.body.byte(), None
-        need(coder <= DEFLATE and not (inner and coder in (JOIN, NIBBLE)), "an unknown coder")
+        need(coder <= CRUMB and not (inner and coder in (JOIN, NIBBLE, CRUMB)), "an unknown coder")
         feature = FEATURE_OF_CODER.get(coder, 0)
         need(not self.header.strict or feature & self.header.features == feature, "an undeclared coder")
         need(coder not in (LZMA, ZSTD) or self.d >= 12, "too small a dictionary")
@@ -210,7 +210,7 @@ class Streams:
             more = self.body.varint(max_payload)
         elif coder == FILL:
             more = self.body.take(1)
-        elif coder == NIBBLE:
+        elif coder in (NIBBLE, CRUMB):
             more = self.describe(inner=True), self.describe(inner=True)
         return coder, more
 
@@ -222,6 +222,8 @@ class Streams:
             return more * length
         if coder == NIBBLE:
             return self.read_nibble(*more, length)
+        if coder == CRUMB:
+            return self.read_crumb(*more, length)
         if coder == JOIN:
             need(self.last, "nothing to join")
             return self.last.take(length)
@@ -241,6 +243,13 @@ class Streams:
         need(length % 2 == 0 or values[-1] == 0, "the unused half is not 0")
         escapes = iter(self.read(escapes_coder, values[:length].count(15), inner=True))
         return bytes(next(escapes) if value == 15 else value for value in values[:length])
+
+    def read_crumb(self, packed_coder, escapes_coder, length):
+        packed = self.read(packed_coder, (length + 3) // 4, inner=True)
+        values = [byte >> shift & 3 for byte in packed for shift in (0, 2, 4, 6)]
+        need(not any(values[length:]), "the unused bits are not 0")
+        escapes = iter(self.read(escapes_coder, values[:length].count(3), inner=True))
+        return bytes(next(escapes) if value == 3 else value for value in values[:length])
 
 
 class Unpacked:

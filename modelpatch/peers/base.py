@@ -5,6 +5,7 @@ Refuses to let a peer's own errors through: they become `PeerError`.
 
 import importlib
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -39,7 +40,7 @@ def fastest_comparable(trials: Sequence[Trial]) -> Trial:
     return min((t for t in trials if len(t.patch) <= limit), key=lambda t: t.diff_cpu_s)
 
 
-class Peer:
+class Peer(ABC):
     """A tool that makes and applies binary patches, with the settings worth trying.
 
     Args:
@@ -61,9 +62,9 @@ class Peer:
         if wrong := [s for s in self.settings if s not in self.all_settings]:
             raise ValueError(f"{self.name} has no setting {wrong[0]!r}, but {', '.join(self.all_settings)}")
 
+    @abstractmethod
     def version(self) -> str | None:
         """Return the version installed, None where the peer is not installed."""
-        raise NotImplementedError
 
     def available(self) -> bool:
         """Tell whether the peer is installed and works in this Python."""
@@ -103,11 +104,13 @@ class Peer:
             raise PeerError(f"{self.name}: {e or type(e).__name__}") from e
         return made, time.process_time() - start
 
+    @abstractmethod
     def _diff(self, old: bytes, new: bytes, setting: str) -> bytes:
-        raise NotImplementedError
+        """Return the patch of one setting; any exception is the peer's failure."""
 
+    @abstractmethod
     def _apply(self, old: bytes, patch: bytes) -> bytes:
-        raise NotImplementedError
+        """Return what `patch` makes of `old`; any exception is the peer's failure."""
 
 
 def find_module(name: str) -> Any:

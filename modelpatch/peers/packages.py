@@ -56,16 +56,22 @@ class HDiffPatch(_PackagePeer):
     _formats: ClassVar[tuple[str, str, str]] = ("diff", "recompress", "apply")
 
     def trials(self, old: bytes, new: bytes) -> Iterator[Trial]:
-        diff, recompress = (getattr(self.module, f) for f in self._formats[:2])
-        found, search_s = self._timed(
-            lambda: diff(old, new, compression="none", validate=False, big_cache_match=True)
-        )
+        found, search_s = self._timed(partial(self._search, old, new))
         for setting in self.settings:
-            if setting == "none":
-                yield Trial(setting, found, search_s)
-                continue
-            made, cpu_s = self._timed(partial(recompress, found, self._config(setting)))
+            made, cpu_s = self._timed(partial(self._compressed, found, setting))
             yield Trial(setting, made, search_s + cpu_s)
+
+    def _diff(self, old: bytes, new: bytes, setting: str) -> bytes:
+        return self._compressed(self._search(old, new), setting)
+
+    def _search(self, old: bytes, new: bytes) -> bytes:
+        diff = getattr(self.module, self._formats[0])
+        return bytes(diff(old, new, compression="none", validate=False, big_cache_match=True))
+
+    def _compressed(self, found: bytes, setting: str) -> bytes:
+        if setting == "none":
+            return found
+        return bytes(getattr(self.module, self._formats[1])(found, self._config(setting)))
 
     def _config(self, setting: str) -> Any:
         # Windows as in the package's own `best_compression`; one thread, so that CPU is not spent on sharing work.

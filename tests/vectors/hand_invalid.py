@@ -20,6 +20,7 @@ from tests.vectors.patch_builder import (
     Lane,
     Stream,
     copy,
+    crumb,
     deflate,
     deflate_payload,
     delta,
@@ -61,7 +62,7 @@ def headers() -> dict[str, Vector]:
         "unknown_kind": (GOOD[:5] + b"\x07" + GOOD[6:], ""),
         "kind_3": (GOOD[:5] + b"\x03" + GOOD[6:], ""),
         "unknown_flag": (GOOD[:5] + b"\x08" + GOOD[6:], ""),
-        "unknown_feature": (GOOD[:6] + b"\x80\x01" + GOOD[7:], "feature bit 128"),
+        "unknown_feature": (GOOD[:6] + b"\x80\x02" + GOOD[7:], "feature bit 256"),
         "features_out_of_range": (GOOD[:6] + varint((1 << 32) + 1) + GOOD[7:], ""),
         "cut_header": (GOOD[:20], ""),
         "cut_body": (GOOD[:-1], ""),
@@ -208,7 +209,13 @@ def coders() -> dict[str, Vector]:
     dictionary = b"\x28\xb5\x2f\xfd\x21\x07" + zstd_payload(WORD)[5:]
     wide = zstd_payload(bytes(64), 3 << 3)
     return {
-        "unknown_coder": literals(Stream(b"\x07")),
+        "unknown_coder": literals(Stream(b"\x08")),
+        "crumb_unused_bits": literals(crumb(stored(b"\x86"), stored(b"")), b"\2\1\0"),
+        "crumb_packed_short": literals(crumb(stored(b"\x24"), stored(b"")), bytes(5)),
+        "crumb_escapes_short": literals(crumb(stored(b"\x0f"), stored(b"\x20")), b"\x20\x20"),
+        "crumb_of_crumb": literals(crumb(crumb(fill(0), stored(b"")), stored(b"")), bytes(4)),
+        "crumb_of_nibble": literals(crumb(nibble(fill(0), stored(b"")), stored(b"")), bytes(4)),
+        "nibble_of_crumb": literals(nibble(crumb(fill(0), stored(b"")), stored(b"")), bytes(4)),
         "join_first": made(TEXT, "the table joins", ops(JOIN, stored(TEXT), table_length=2)),
         "join_nothing": literals(JOIN),
         "join_stored": made(WORD, "stored is nothing to join", ops(stored(literal(4)), JOIN, table_length=1)),

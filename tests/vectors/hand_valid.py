@@ -16,6 +16,7 @@ from tests.vectors.patch_builder import (
     Lane,
     Stream,
     copy,
+    crumb,
     deflate,
     deflate_payload,
     delta,
@@ -54,6 +55,18 @@ def whole(target: bytes, about: str, *streams: Stream, table: bytes | Stream | N
     """Return a whole-file patch of one LITERAL whose literals are coded by the only stream."""
     first = literal(len(target)) if table is None else table
     return Vector(b"", target, patch(None, target, ops(first, *streams, **more)), about)
+
+
+def crumbs() -> dict[str, Vector]:
+    escapes = bytes((3, 0, 255, 2))
+    return {
+        "crumb_whole_bytes": whole(b"\0\1\2\0\2\2\1\0", "no escapes", crumb(stored(b"\x24\x1a"), stored(b""))),
+        "crumb_one": whole(b"\x02", "six bits are unused", crumb(stored(b"\x02"), stored(b""))),
+        "crumb_two": whole(b"\x02\x01", "four bits are unused", crumb(stored(b"\x06"), stored(b""))),
+        "crumb_three": whole(b"\0\1\x09", "the last place is an escape", crumb(stored(b"\x34"), stored(b"\x09"))),
+        "crumb_all_escapes": whole(escapes, "escapes of any value", crumb(fill(0xFF), stored(escapes))),
+        "crumb_of_lzma_and_deflate": whole(b"\1\x80\2", "", crumb(lzma1(b"\x2d"), deflate(b"\x80"))),
+    }
 
 
 def nibbles() -> dict[str, Vector]:
@@ -312,6 +325,7 @@ def vectors() -> dict[str, Vector]:
     """Return all of them by name."""
     return {
         **nibbles(),
+        **crumbs(),
         **deflates(),
         **lzmas_and_zstds(),
         **rescales(),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 FILE, WHOLE, FOLDER = 0, 1, 2
 RAW, XOR, SUB, ORDER, SORTED, GRID, GRID_NEW, RESCALE = range(8)
-LZMA, GRIDS, SORTS, ZSTD, RESCALES, NIBBLES, DEFLATE = (1 << i for i in range(7))
+LZMA, GRIDS, SORTS, ZSTD, RESCALES, NIBBLES, DEFLATE, CRUMBS = (1 << i for i in range(8))
 
 
 def varint(value: int) -> bytes:
@@ -85,6 +85,12 @@ def nibble(halves: Stream, escapes: Stream) -> Stream:
     parts = (halves, escapes)
     features = NIBBLES | halves.features | escapes.features
     return Stream(b"\x05" + b"".join(p.description for p in parts), b"".join(p.payload for p in parts), features)
+
+
+def crumb(packed: Stream, escapes: Stream) -> Stream:
+    parts = (packed, escapes)
+    features = CRUMBS | packed.features | escapes.features
+    return Stream(b"\x07" + b"".join(p.description for p in parts), b"".join(p.payload for p in parts), features)
 
 
 def copy(length: int, seek: int | None = None) -> bytes:
