@@ -38,9 +38,7 @@ def check_choice(choice: BackboneChoice) -> None:
         check_precision(choice.precision)
     if choice.calibrate_on not in (HOUSEHOLD, SAMPLE):
         raise InputError(f"--calibrate {choice.calibrate_on!r} is not known (known: {HOUSEHOLD}, {SAMPLE})")
-    if choice.backbone == SCRATCH:
-        raise InputError(f"{SCRATCH} is a whole network, not a backbone; `train` does not make one yet")
-    if choice.backbone is not None:
+    if choice.backbone not in (None, SCRATCH):
         network(choice.backbone, choice.pixels)
 
 

@@ -29,6 +29,7 @@ from contract.files import atomic_folder, atomic_write
 from contract.manifest import NAME, Manifest, Preprocess, SelfTest, Stage, Thresholds, load_bundle
 
 BACKBONE, HEAD, SELFTEST = "backbone.tflite", "head.tflite", "selftest.npz"
+WHOLE = "model.tflite"  # the one stage of a network that is no backbone and head
 # Probabilities. Float kernels of different boards differ by about 1e-5; damaged weights differ by tenths.
 SELFTEST_TOLERANCE = 0.02
 # Integer kernels round differently: XNNPACK and TFLite's own give features that differ by 12 % of the mean, and
@@ -40,14 +41,13 @@ DIGITS = 4  # of the expected probabilities: finer than the tolerance, and relea
 
 @dataclass(frozen=True)
 class BundleParts:
-    """What the trainer made: two TFLite files and what is known about them."""
+    """What the trainer made: TFLite files (name, bytes), in the order in which they run, and what is known."""
 
     model: str
     version: int
     labels: tuple[str, ...]
     preprocess: Preprocess
-    backbone: bytes
-    head: bytes
+    stages: tuple[tuple[str, bytes], ...]
     provenance: dict[str, Any]
     fit: Fit | None = None  # how it tells strangers; None: by the thresholds alone
 
@@ -70,7 +70,7 @@ def write_bundle(
     """
     with atomic_folder(out) as building:
         selftest = _selftest_file(base, parts.preprocess.size)
-        for name, data in ((BACKBONE, parts.backbone), (HEAD, parts.head), (SELFTEST, selftest)):
+        for name, data in (*parts.stages, (SELFTEST, selftest)):
             atomic_write(building / name, data)
         manifest = _manifest(building, parts)
         chain = Chain(building, manifest)
@@ -115,7 +115,7 @@ def _manifest(folder: Path, parts: BundleParts) -> Manifest:
     """Give the manifest without what only a run of the chain can say."""
     data = (folder / SELFTEST).read_bytes()
     blank = (tuple(0.0 for _ in parts.labels),)
-    stages = (describe_stage(folder / BACKBONE), describe_stage(folder / HEAD))
+    stages = tuple(describe_stage(folder / name) for name, _ in parts.stages)
     integer = any(stage.input.dtype != "float32" for stage in stages)
     tolerance = INTEGER_TOLERANCE if integer else SELFTEST_TOLERANCE
     return Manifest(

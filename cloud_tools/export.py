@@ -7,7 +7,7 @@
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,18 +94,32 @@ def compare(
         ExportError: the largest is over ``tolerance``, the mean one over ``most_share``, or one is not a number.
     """
     runner, answers = Runner(data, str(model.name)), kept_answers(model, samples)
+    said = [dequantize(runner.run(quantize(sample[None], runner.input)), runner.output)[0] for sample in samples]
+    return compare_outputs(str(model.name), said, answers, tolerance, most_share)
+
+
+def compare_outputs(
+    name: str,
+    said: Iterable[NDArray[np.float32]],
+    answers: NDArray[np.float32],
+    tolerance: float,
+    most_share: float = 1.0,
+) -> Difference:
+    """Give the difference of what a file says and Keras' ``answers`` (both n x output shape), sample by sample.
+
+    Raises:
+        ExportError: as ``compare``.
+    """
     total, kept_total, worst = 0.0, 0.0, 0.0
-    for sample, kept in zip(samples, answers, strict=True):
-        off = np.abs(dequantize(runner.run(quantize(sample[None], runner.input)), runner.output)[0] - kept)
+    for one, kept in zip(said, answers, strict=True):
+        off = np.abs(one - kept)
         worst = max(worst, float(np.max(off, initial=0.0)))
         if not worst <= tolerance:
-            raise ExportError(f"{model.name}: TFLite and Keras differ by {worst:.2g}, over {tolerance:.2g}")
+            raise ExportError(f"{name}: TFLite and Keras differ by {worst:.2g}, over {tolerance:.2g}")
         total, kept_total = total + float(off.sum()), kept_total + float(np.abs(kept).sum())
     found = Difference(worst, total / kept_total if kept_total else 0.0)
     if found.share > most_share:
-        raise ExportError(
-            f"{model.name}: TFLite and Keras differ by {found.share:.2g} of the mean, over {most_share}"
-        )
+        raise ExportError(f"{name}: TFLite and Keras differ by {found.share:.2g} of the mean, over {most_share}")
     return found
 
 

@@ -21,6 +21,7 @@ from cloud_tools.tflite_file import Runner, TfliteFile
 from contract.errors import InputError
 
 KINDS = {"pooled": POOLED, "stripes": MAP, "conv32": MAP}  # head: the features it is trained on
+PAPER_HEAD = "conv32"
 EPOCHS = {"pooled": 40, "stripes": 15, "conv32": 15}
 BATCH = 32
 DROPOUT = 0.3
@@ -92,8 +93,19 @@ class Graph:
                 kept[epoch + 1] = [np.array(value) for value in self._trainer.get_weights()]
             progress(epoch + 1, epochs)
 
-        _fit(self._trainer, side, epochs, self.labels, told)
+        fit_balanced(self._trainer, side.features, side.labels, self.labels, epochs, told)
         return kept
+
+    def inputs(self, maps: Features) -> Features:
+        """Give what this head is trained on, from feature maps (n x height x width x channels)."""
+        return maps if KINDS[self.kind] == MAP else np.asarray(maps.mean(axis=(1, 2), dtype=np.float32))
+
+    def joined(self, below: Any) -> Any:
+        """Give one Keras model of ``below`` (which ends with feature maps) and this head; it shares their weights."""
+        maps = below.output
+        if KINDS[self.kind] != MAP:
+            maps = keras().layers.GlobalAveragePooling2D(name="mean_below")(maps)
+        return keras().Model(below.inputs, self._trainer(maps), name="joined")
 
     def accuracy(self, weights: Weights, side: Side) -> float:
         """Give the share of ``side`` that is rightly named with ``weights``; 0 of no crops."""
@@ -212,6 +224,12 @@ def snapped_all(weights: Weights, step: float) -> Weights:
     return [snapped(value, step) for value in weights]
 
 
+def snapped_moves(weights: Weights, start: Weights, step: float) -> Weights:
+    """Give ``weights`` with the moves from ``start`` on the grid: less than half a step is no move."""
+    pairs = zip(weights, start, strict=True)
+    return [np.asarray(old + snapped(new - old, step), np.float32) for new, old in pairs]
+
+
 def replace_weights(data: bytes, now: Weights, then: Weights) -> bytes | None:
     """Give the head ``data`` (TFLite), whose weights are ``now``, with ``then`` in their places.
 
@@ -263,16 +281,24 @@ def _model(inputs: Any, outputs: Any) -> Any:
     return keras().Model(inputs, outputs, name="head")
 
 
-def _fit(trainer: Any, side: Side, epochs: int, labels: int, told: Callable[[int, Any], None]) -> None:
-    counts = np.bincount(side.labels, minlength=labels)
-    weight = len(side.labels) / (labels * np.maximum(counts, 1))
-    trainer.compile(keras().optimizers.Adam(LEARNING_RATE), "sparse_categorical_crossentropy")
-    trainer.fit(
-        side.features,
-        side.labels,
+def fit_balanced(
+    model: Any,
+    features: Any,
+    labels: NDArray[np.int64],
+    count: int,
+    epochs: int,
+    told: Callable[[int, Any], None],
+    rate: float = LEARNING_RATE,
+) -> None:
+    """Train a Keras ``model`` with Adam; each of ``count`` labels weighs the same, however many crops it has."""
+    weight = len(labels) / (count * np.maximum(np.bincount(labels, minlength=count), 1))
+    model.compile(keras().optimizers.Adam(rate), "sparse_categorical_crossentropy")
+    model.fit(
+        features,
+        labels,
         batch_size=BATCH,
         epochs=epochs,
-        sample_weight=weight[side.labels],
+        sample_weight=weight[labels],
         verbose=0,
         callbacks=[keras().callbacks.LambdaCallback(on_epoch_end=told)],
     )

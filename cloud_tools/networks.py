@@ -23,6 +23,7 @@ SIZE = (160, 160)  # height, width in pixels
 SCRATCH = "scratch"
 CAFFE_MEAN = (123.68, 116.779, 103.939)  # RGB, of ImageNet; what VGG's authors subtract
 SCRATCH_DROPOUT, SCRATCH_FILTERS = 0.3, 32
+NORM_MOMENTUM = 0.9
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,12 @@ def build_scratch(labels: int, seed: int) -> Any:
     fresh_session(seed)
     layers, chosen = keras().layers, NETWORKS["mobilenetv2"]
     pixels = keras().Input((*SIZE, 3), name="pixels")
-    x = chosen.build()(_scaled(pixels, chosen))
+    body = chosen.build()
+    for layer in body.layers:
+        # Keras' .999 is for thousands of steps: after a household's hundreds the means would be the first ones.
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = NORM_MOMENTUM
+    x = body(_scaled(pixels, chosen))
     x = layers.Conv2D(SCRATCH_FILTERS, 3, activation="relu", name="look")(x)
     x = layers.GlobalAveragePooling2D(name="mean")(layers.Dropout(SCRATCH_DROPOUT, name="dropout")(x))
     return keras().Model(pixels, layers.Dense(labels, activation="softmax", name="decide")(x), name=SCRATCH)

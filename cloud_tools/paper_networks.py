@@ -42,6 +42,11 @@ class PaperNetwork:
         return [layer for layer in self.trainer.layers if layer.weights]
 
     @property
+    def layers(self) -> list[Any]:
+        """All layers that have weights, from input to output."""
+        return [layer for layer in self.base.layers if layer.weights] + self.head
+
+    @property
     def parameters(self) -> tuple[int, int, int]:
         """All parameters, those of the head, and those of the base."""
         return self.model.count_params(), self.trainer.count_params(), self.base.count_params()

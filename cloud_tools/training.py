@@ -5,84 +5,33 @@ converter is installed today. The same dataset, settings, base and versions of t
 ``created`` apart, which SOURCE_DATE_EPOCH sets.
 """
 
-import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cloud_tools.augmentation import vary, with_variants
-from cloud_tools.backbone_choice import HOUSEHOLD, BackboneChoice, check_choice, choose_backbone
+from cloud_tools.backbone_choice import check_choice
 from cloud_tools.backbones import Backbone
-from cloud_tools.bundle_writer import HEAD, BundleParts, created_now, write_bundle
-from cloud_tools.dataset import Crop, Dataset, check_trainable
-from cloud_tools.embeddings import Features, embed
+from cloud_tools.bundle_writer import BACKBONE, HEAD, WHOLE, BundleParts, created_now, write_bundle
+from cloud_tools.dataset import Dataset
 from cloud_tools.evaluation import Evaluation
+from cloud_tools.fine_tuning import Task, fine_tune
 from cloud_tools.frontier import Candidate, Frontier
-from cloud_tools.heads import EPOCHS, KINDS, STEPS, Side, TrainedHead, Weights, train_head, warm_start
+from cloud_tools.heads import EPOCHS, KINDS, PAPER_HEAD, STEPS, Side, TrainedHead, train_head
 from cloud_tools.keys import check_model_name
-from cloud_tools.people import forget_people, parse_renames, rename_people
-from cloud_tools.splits import TEST, TRAIN
-from cloud_tools.tflite_file import read_model
+from cloud_tools.networks import SCRATCH, SIZE
+from cloud_tools.scratch import train_scratch
+from cloud_tools.splits import TRAIN
+from cloud_tools.training_run import Base, Run, Settings, Sides, open_run, read_sides, release_labels
 from cloud_tools.trial_head import fit_familiarity, train_trial
 from cloud_tools.unknown import Fit, hold_out
 from cloud_tools.update_budget import Plan, Progress, Search
 from cloud_tools.update_size import UpdateSize, update_size
 from contract.errors import InputError
 from contract.files import sha256_file
-from contract.manifest import NAME, Manifest, load_bundle
+from contract.manifest import NAME, Manifest, Preprocess
 
 SLACK = 200  # bytes that the guess of release.json's size may be too large: names and numbers differ in length
 SLACK_MEASURED = 40  # the same, once one was written
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a person chooses; None takes the default that the text of the command states."""
-
-    model: str = "household"
-    head: str = "pooled"
-    backbone: str | None = None
-    precision: str | None = None
-    weights: str | None = None
-    pixels: str | None = None
-    calibrate: str = HOUSEHOLD
-    version: int | None = None
-    seed: int = 0
-    epochs: int | None = None
-    augment: int = 0  # variants of each train crop
-    forget: tuple[str, ...] = ()
-    rename: tuple[str, ...] = ()  # OLD=NEW
-    max_update_bytes: int | None = None  # what a device with the base downloads, release.json included
-
-    @property
-    def choice(self) -> BackboneChoice:
-        """What was named of the backbone."""
-        return BackboneChoice(self.backbone, self.weights, self.precision, self.pixels, self.calibrate, self.seed)
-
-
-@dataclass(frozen=True)
-class Base:
-    """The release to start from; ``labels`` are its labels by their new names, without who is forgotten."""
-
-    folder: Path
-    manifest: Manifest
-    labels: tuple[str, ...] = ()
-
-    @property
-    def head(self) -> bytes:
-        """The base's head file."""
-        return read_model(self.folder / self.manifest.stages[1].file)
-
-    @property
-    def backbone(self) -> Backbone:
-        """The base's backbone file, as it is."""
-        stage = self.manifest.stages[0]
-        origin = self.manifest.provenance.get("backbone", {})
-        return Backbone(read_model(self.folder / stage.file), origin if isinstance(origin, dict) else {})
 
 
 def train(
@@ -105,17 +54,18 @@ def train(
         OSError: the disk refused. In every case nothing is left at ``out``.
     """
     _check(out, settings, base_folder)
-    base = _open_base(base_folder, settings)
-    dataset, base = _people(dataset, base, settings)
-    run = Run(dataset, settings, _labels(dataset, base), _backbone(settings, dataset, base, progress), base, progress)
-    _ = run.start  # a base of another kind is refused before minutes of work
-    sides = Sides(run.side(TRAIN), run.side(TEST), _strangers(run), _variants(run))
+    if settings.backbone == SCRATCH:
+        return _whole(dataset, settings, out, progress)
+    run = open_run(dataset, settings, base_folder, progress)
+    if settings.fine_tune is not None:
+        run = run.with_backbone(_fine_tuned(run, settings.fine_tune))
+    sides = read_sides(run)
     trial = _trial(run, sides)
     if settings.max_update_bytes is None:
-        head = _head(run, sides, trial)
-        return write_bundle(out, _parts(run, sides, trial, head), dataset, base.folder if base else None, progress)
-    assert base is not None  # _check
-    return _fitting(run, sides, trial, out, base, told)
+        parts = _parts(run, sides, trial, _head(run, sides, trial))
+        return write_bundle(out, parts, run.dataset, run.base.folder if run.base else None, progress)
+    assert run.base is not None  # _check
+    return _fitting(run, sides, trial, out, run.base, told)
 
 
 def _check(out: Path, settings: Settings, base: Path | None) -> None:
@@ -127,6 +77,12 @@ def _check(out: Path, settings: Settings, base: Path | None) -> None:
     check_choice(settings.choice)
     check_model_name(settings.model)
     created_now()  # SOURCE_DATE_EPOCH
+    if settings.fine_tune is not None and settings.max_update_bytes is not None:
+        raise InputError(
+            "--max-update-bytes chooses a head for the base's backbone; --fine-tune changes the backbone"
+        )
+    if settings.backbone == SCRATCH:
+        _check_whole(settings, base)
     asked = {
         "--forget": settings.forget,
         "--rename": settings.rename,
@@ -137,105 +93,43 @@ def _check(out: Path, settings: Settings, base: Path | None) -> None:
             raise InputError(f"{option} needs --base: the release that it is about")
 
 
-def _open_base(folder: Path | None, settings: Settings) -> Base | None:
-    if folder is None:
-        return None
-    base = Base(folder, load_bundle(folder))
-    if base.manifest.model != settings.model:
-        raise InputError(f"{folder} is a release of {base.manifest.model!r}, not of {settings.model!r} (--model)")
-    if settings.version is not None and settings.version <= base.manifest.version:
-        raise InputError(f"--version {settings.version} is not over the base's {base.manifest.version}")
-    if len(base.manifest.stages) != 2 or base.manifest.preprocess != base.backbone.preprocess:
-        raise InputError(f"{folder} is no backbone and head that are trained here; train without --base")
-    return replace(base, labels=base.manifest.labels)
+def _check_whole(settings: Settings, base: Path | None) -> None:
+    """Refuse what a network without a backbone cannot have."""
+    asked: dict[str, object] = {
+        "--base": base,
+        "--weights": settings.weights,
+        "--precision": settings.precision,
+        "--augment": settings.augment,
+        "--fine-tune": settings.fine_tune,
+    }
+    for option, value in asked.items():
+        if value:
+            raise InputError(f"{option}: {SCRATCH} is trained from nothing, as float32, and shipped whole")
+    if settings.head != PAPER_HEAD:
+        raise InputError(f"--backbone {SCRATCH} is the paper's whole network: it needs --head {PAPER_HEAD}")
 
 
-def _people(dataset: Dataset, base: Base | None, settings: Settings) -> tuple[Dataset, Base | None]:
-    """Give dataset and base without the forgotten, the others by their new names."""
-    if base is None:
-        return dataset, None
-    dataset, labels = forget_people(dataset, base.labels, settings.forget)
-    dataset, labels = rename_people(dataset, labels, parse_renames(settings.rename))
-    return dataset, replace(base, labels=labels)
+def _whole(dataset: Dataset, settings: Settings, out: Path, progress: Progress) -> tuple[Manifest, Evaluation]:
+    """Write a release of one file, a network trained from random weights."""
+    labels = release_labels(dataset)
+    epochs = settings.epochs or EPOCHS[settings.head]
+    data = train_scratch(dataset, labels, epochs, settings.seed, lambda done, total: progress("epochs", done, total))
+    origin = {"name": SCRATCH, "precision": "float32", "weights": "trained from random ones"}
+    parts = BundleParts(
+        settings.model,
+        settings.version or 1,
+        labels,
+        Preprocess(SIZE),
+        ((WHOLE, data),),
+        {"backbone": origin, "base": None, "head": {"kind": PAPER_HEAD, "epochs": epochs, "seed": settings.seed}},
+    )
+    return write_bundle(out, parts, dataset, None, progress)
 
 
-def _labels(dataset: Dataset, base: Base | None) -> tuple[str, ...]:
-    """Give the labels: the base's first, in its order, so that their weights keep their places in the file."""
-    check_trainable(dataset)
-    people = dataset.people
-    kept = tuple(label for label in base.labels if label in people) if base else ()
-    return (*kept, *(name for name in people if name not in kept))
-
-
-def _backbone(settings: Settings, dataset: Dataset, base: Base | None, progress: Progress) -> Backbone:
-    progress("backbone", 0, 1)
-    backbone = choose_backbone(settings.choice, dataset, base.backbone if base else None)
-    progress("backbone", 1, 1)
-    return backbone
-
-
-@dataclass(frozen=True)
-class Run:
-    """What one training is about."""
-
-    dataset: Dataset
-    settings: Settings
-    labels: tuple[str, ...]
-    backbone: Backbone
-    base: Base | None
-    progress: Progress
-
-    def features(self, crops: tuple[Crop, ...], what: str) -> Features:
-        """Give the features that the head is trained on."""
-        kind, how = KINDS[self.settings.head], self.backbone.preprocess
-        return embed(self.dataset, crops, self.backbone, how, kind, self.tell(what))
-
-    def side(self, split: str) -> Side:
-        """Give one side of the dataset."""
-        crops = self.dataset.side(split)
-        numbers = [self.labels.index(crop.person) for crop in crops]
-        return Side(self.features(crops, f"features ({split})"), np.array(numbers, np.int64))
-
-    def tell(self, what: str) -> Callable[[int, int], None]:
-        """Give a function (done, total) for the progress of ``what``."""
-        return lambda done, total: self.progress(what, done, total)
-
-    @functools.cached_property
-    def start(self) -> Weights | None:
-        """First weights from the base; None for a cold start. Who is forgotten taught the base: none of it stays."""
-        if self.base is None or self.settings.forget:
-            return None
-        old = self.base.head
-        return warm_start(self.settings.head, old, self.base.labels, self.labels, self.settings.seed)
-
-
-@dataclass(frozen=True)
-class Sides:
-    """Features of the members' train side (row by row its crops), their test side, and of strangers' crops."""
-
-    train: Side
-    test: Side
-    strangers: tuple[tuple[Crop, ...], Features]
-    variants: Side | None = None  # of the train side's crops
-
-    def learn(self, rows: NDArray[np.int64] | None = None) -> Side:
-        """Give what is learned from: the ``rows`` of the train side (all unless given), and their variants."""
-        return with_variants(self.train, self.variants, rows)
-
-
-def _variants(run: Run) -> Side | None:
-    settings, crops = run.settings, run.dataset.side(TRAIN)
-    if not settings.augment:
-        return None
-    varied = vary(run.dataset, crops, settings.augment, settings.seed)
-    numbers = [run.labels.index(crop.person) for crop in varied.crops]
-    features = replace(run, dataset=varied).features(varied.crops, "features (variants)")
-    return Side(features, np.array(numbers, np.int64))
-
-
-def _strangers(run: Run) -> tuple[tuple[Crop, ...], Features]:
-    crops = tuple(crop for split in (TRAIN, TEST) for crop in run.dataset.side(split, strangers=True))
-    return crops, run.features(crops, "features (others)")
+def _fine_tuned(run: Run, layers: int) -> Backbone:
+    settings = run.settings
+    task = Task(settings.head, run.labels, layers, run.start, settings.epochs, settings.seed)
+    return fine_tune(run.backbone, run.dataset, run.dataset.side(TRAIN), task, run.progress)
 
 
 def _trial(run: Run, sides: Sides) -> TrainedHead | None:
@@ -338,8 +232,7 @@ def _parts(
         version,
         run.labels,
         run.backbone.preprocess,
-        run.backbone.data,
-        head.data,
+        ((BACKBONE, run.backbone.data), (HEAD, head.data)),
         _provenance(run, head, chosen),
         fit,
     )

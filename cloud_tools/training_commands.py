@@ -88,7 +88,10 @@ def stats_command(dataset: Path, as_json: bool) -> None:
 @click.argument("out", type=A_FILE)
 @click.option("--model", default="household", show_default=True, help="Name of the model.")
 @click.option("--head", default="pooled", show_default=True, help="pooled, stripes, or conv32 (the paper's).")
-@click.option("--backbone", help="mobilenetv2, efficientnet-lite0, vgg19, or a file; the base's, else mobilenetv2.")
+@click.option(
+    "--backbone",
+    help="mobilenetv2, efficientnet-lite0, vgg19, or a file; the base's, else mobilenetv2. scratch: none.",
+)
 @click.option("--precision", help="Of the backbone: float32, float16, int8; the base's, else float32.")
 @click.option("--pixels", help="What a backbone from a file takes, if it does not normalise: 0..255, 0..1 or -1..1.")
 @click.option(
@@ -105,6 +108,12 @@ def stats_command(dataset: Path, as_json: bool) -> None:
     default=0,
     show_default=True,
     help="Variants of each train crop to learn from too (mirrored, brighter, closer): a backbone run each.",
+)
+@click.option(
+    "--fine-tune",
+    type=click.IntRange(1),
+    metavar="LAYERS",
+    help="Train this many of the backbone's last layers too; their changes are part of the update.",
 )
 @click.option(
     "--forget", multiple=True, metavar="NAME", help="With --base: nothing of this person is in the release."
@@ -124,7 +133,8 @@ def train_command(
     from cloud_tools.dataset import load_dataset
     from cloud_tools.evaluation_table import evaluation_lines
     from cloud_tools.frontier import Frontier, frontier_lines, plot_frontier
-    from cloud_tools.training import Settings, train
+    from cloud_tools.training import train
+    from cloud_tools.training_run import Settings
     from cloud_tools.update_size import update_size
 
     _check_plot(plot, settings["max_update_bytes"])

@@ -27,8 +27,8 @@ from cloud_tools.heads import (
     Weights,
     finish_head,
     replace_weights,
-    snapped,
     snapped_all,
+    snapped_moves,
     widen,
 )
 from cloud_tools.update_size import patch_size
@@ -120,8 +120,7 @@ class Search:
     def _weights(self, made: dict[int, Weights], anchor: Weights | None, epochs: int, step: float) -> Weights:
         if anchor is None:
             return snapped_all(made[epochs], step)
-        moved = zip(made[epochs], anchor, strict=True)
-        return [np.asarray(old + snapped(new - old, step), np.float32) for new, old in moved]
+        return snapped_moves(made[epochs], anchor, step)
 
     def _trials(self) -> tuple[Graph, dict[int, Weights], Weights | None]:
         """Give the trial's graph, its weights by epochs, and what its moves are counted from."""

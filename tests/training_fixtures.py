@@ -68,7 +68,8 @@ def train_bundle(
 ) -> Path:
     """Train on ``dataset`` at a fixed time of creation; give ``out``."""
     from cloud_tools.dataset import load_dataset
-    from cloud_tools.training import Settings, train
+    from cloud_tools.training import train
+    from cloud_tools.training_run import Settings
 
     before = os.environ.get("SOURCE_DATE_EPOCH")
     os.environ["SOURCE_DATE_EPOCH"] = "1700000000"

@@ -24,7 +24,7 @@ from cloud_tools.quantisation import Calibration, household_calibration
 from cloud_tools.selftest_inputs import selftest_inputs
 from cloud_tools.splits import TRAIN
 from cloud_tools.tflite_file import Runner
-from cloud_tools.training import Base
+from cloud_tools.training_run import Base
 from cloud_tools.weights import WeightsFile, open_weights, random_weights
 from contract.errors import InputError
 from contract.manifest import Preprocess, load_bundle

@@ -12,7 +12,8 @@ from cloud_tools.evaluation import Evaluation
 from cloud_tools.frontier import Frontier
 from cloud_tools.splits import TEST
 from cloud_tools.tflite_file import TfliteFile
-from cloud_tools.training import Settings, train
+from cloud_tools.training import train
+from cloud_tools.training_run import Settings
 from cloud_tools.update_size import update_size
 from contract.errors import InputError
 from contract.manifest import NAME, Manifest, load_bundle

@@ -14,7 +14,8 @@ from cloud_tools import engine, inputs, weight_sources
 from cloud_tools.bundle_writer import created_now
 from cloud_tools.dataset import Dataset
 from cloud_tools.labels import Labels
-from cloud_tools.training import Settings, train
+from cloud_tools.training import train
+from cloud_tools.training_run import Settings
 from cloud_tools.video_dataset import dataset_from_video
 from cloud_tools.weights import open_weights
 from contract.errors import InputError, PeerError
