@@ -25,7 +25,7 @@ from cloud_tools.training_run import Base, Run, Settings, Sides, open_run, read_
 from cloud_tools.trial_head import fit_familiarity, train_trial
 from cloud_tools.unknown import Fit, hold_out
 from cloud_tools.update_budget import Plan, Progress, Search
-from cloud_tools.update_size import UpdateSize, update_size
+from cloud_tools.update_size import UpdateSize, manifest_size, update_size
 from contract.errors import InputError
 from contract.files import sha256_file
 from contract.manifest import NAME, Manifest, Preprocess
@@ -172,7 +172,7 @@ def _fitting(
     limit = run.settings.max_update_bytes or 0
     search, first = _search(run, sides, base)
     # The first guess of release.json's size; what is written corrects it.
-    frontier = shown = search.frontier(limit, len(base.manifest.to_bytes()) - SLACK, first)
+    frontier = shown = search.frontier(limit, manifest_size(base.manifest.to_bytes()) - SLACK, first)
     while frontier.fitting():
         chosen = frontier.fitting()[0]
         parts = _parts(run, sides, trial, search.head(chosen, sides.test), chosen)

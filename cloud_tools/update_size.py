@@ -1,13 +1,14 @@
 """Owns the bytes that a device with the base downloads for a bundle. Refuses to publish and to write patches.
 
-Counted are the patches (or whole files, where smaller) of what changed, and release.json, which travels whole. Signed
-metadata is not in a bundle and not counted: it depends on the site.
+Counted are the patches (or whole files, where smaller) of what changed, and release.json, which travels whole and
+compressed (``contract.compression``). Signed metadata is not in a bundle and not counted: it depends on the site.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import modelpatch
+from contract.compression import packed
 from contract.manifest import NAME, load_bundle
 
 
@@ -38,7 +39,12 @@ def update_size(base: Path, bundle: Path) -> UpdateSize:
             sizes[name] = patch_size((base / name).read_bytes(), (bundle / name).read_bytes())
         else:
             sizes[name] = entry.size
-    return UpdateSize({**sizes, NAME: (bundle / NAME).stat().st_size})
+    return UpdateSize({**sizes, NAME: manifest_size((bundle / NAME).read_bytes())})
+
+
+def manifest_size(data: bytes) -> int:
+    """Give the bytes that release.json takes on its way from a relay to a device."""
+    return len(packed(data))
 
 
 def patch_size(old: bytes, new: bytes, effort: str = "best") -> int:
