@@ -17,9 +17,9 @@ from cloud_tools.chain import Chain
 from cloud_tools.dataset import load_dataset
 from cloud_tools.embeddings import MAP, embed
 from cloud_tools.engine import fresh_session, keras
-from cloud_tools.export import ExportError, compare, convert, export_tflite
+from cloud_tools.export import ExportError, compare, convert
 from cloud_tools.lite0 import build_lite0, load_lite0
-from cloud_tools.networks import NETWORKS, Network, build_backbone, build_scratch, deployable
+from cloud_tools.networks import NETWORKS, Network, build_backbone, build_scratch
 from cloud_tools.quantisation import Calibration, household_calibration
 from cloud_tools.selftest_inputs import selftest_inputs
 from cloud_tools.splits import TRAIN
@@ -304,15 +304,6 @@ def test_scratch_is_the_papers_network_all_of_it_trainable() -> None:
     again, other = build_scratch(6, seed=1), build_scratch(6, seed=2)
     assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), again.get_weights(), strict=True))
     assert any(not np.array_equal(a, b) for a, b in zip(model.get_weights(), other.get_weights(), strict=True))
-
-
-def test_scratch_is_exported_whole_as_one_stage() -> None:
-    model = deployable(build_scratch(3, seed=1))
-    pictures = selftest_inputs().astype(np.float32)
-    data = export_tflite(model, pictures, 1e-4)
-    runner = Runner(data, "whole")
-    assert (runner.input.shape, runner.output.shape) == ((1, 160, 160, 3), (1, 3))
-    assert runner.run(pictures[:1]).sum() == pytest.approx(1.0, abs=1e-5)
 
 
 def test_random_weights_are_the_seeds_and_the_provenance_says_so(own_cache: Path) -> None:
