@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from contract.errors import InputError, ReleaseError
 from contract.events import log_event
+from contract.likeness import Likeness
 from contract.manifest import Manifest, Stage, TensorSpec, load_bundle
 from contract.preprocess import Image, dequantize, prepare, quantize, to_tensor
 
@@ -41,6 +42,7 @@ class Classifier:
     def __init__(self, manifest: Manifest, models: list["StageModel"]) -> None:
         self.manifest = manifest
         self._models = models
+        self._likeness = _likeness(manifest)
 
     def classify(self, image: Image) -> Probabilities:
         """Give the probability of each of ``manifest.labels`` for one crop.
@@ -54,7 +56,17 @@ class Classifier:
         Raises:
             ReleaseError: the model does not run, or gave no probabilities.
         """
-        return self._run(prepare(image, self.manifest.preprocess))
+        return self.judge(image)[0]
+
+    def judge(self, image: Image) -> tuple[Probabilities, float | None]:
+        """Give what ``classify`` gives, and how familiar the crop is; None when the release has no such score."""
+        probabilities, features = self._run(prepare(image, self.manifest.preprocess))
+        if self._likeness is None:
+            return probabilities, None
+        score = float(self._likeness.score(features[np.newaxis], probabilities[np.newaxis])[0])
+        if not np.isfinite(score):
+            raise ReleaseError("the model's features are not finite")
+        return probabilities, score
 
     def run_inputs(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Give the answers to prepared pictures, for the self-test.
@@ -71,16 +83,26 @@ class Classifier:
         wanted = (*self.manifest.preprocess.size, 3)
         if rgb.ndim != 4 or rgb.shape[1:] != wanted or rgb.dtype != np.uint8 or not len(rgb):
             raise ReleaseError(f"pictures are {rgb.shape} of {rgb.dtype}, the model takes n x {wanted} of uint8")
-        return np.stack([self._run(picture) for picture in rgb])
+        return np.stack([self._run(picture)[0] for picture in rgb])
 
-    def _run(self, rgb: NDArray[np.uint8]) -> Probabilities:
-        first = self.manifest.stages[0].input
-        tensor = to_tensor(rgb, self.manifest.preprocess, first)[np.newaxis]
-        spec = first
+    def _run(self, rgb: NDArray[np.uint8]) -> tuple[Probabilities, NDArray[np.float32]]:
+        """Give the probabilities and the features: what goes into the last stage."""
+        spec = self.manifest.stages[0].input
+        tensor = to_tensor(rgb, self.manifest.preprocess, spec)[np.newaxis]
         for model in self._models:
-            tensor = model.run(_converted(tensor, spec, model.stage.input))
-            spec = model.stage.output
-        return _checked(dequantize(tensor, spec)[0], spec)
+            taken = _converted(tensor, spec, model.stage.input)
+            tensor, spec = model.run(taken), model.stage.output
+        features = dequantize(taken, self._models[-1].stage.input)[0]
+        return _checked(dequantize(tensor, spec)[0], spec), features
+
+
+def _likeness(manifest: Manifest) -> Likeness | None:
+    if manifest.familiarity is None:
+        return None
+    try:
+        return Likeness(manifest.familiarity, len(manifest.labels), manifest.stages[-1].input.shape[-1])
+    except InputError as error:
+        raise ReleaseError(str(error)) from error
 
 
 class StageModel:

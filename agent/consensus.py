@@ -2,11 +2,13 @@
 
 The rule, in full:
 - The first crops of a track come every ``spacing_frames``; after ``crops`` of them only every ``later_frames``.
-- A track is decided when it has enough crops (``crops``, or the release's ``least_crops`` if that is more) and the
-  mean probability of the winner is at least the release's ``accept``. A track that is not sure goes on voting.
+- A winner is named if its mean probability is at least the release's ``accept`` and, where the release can tell
+  strangers (``familiarity``), the track's mean familiarity is at least that threshold: softmax is sure of strangers.
+- A track is decided when it has enough crops (``crops``, or the release's ``least_crops`` if that is more) and its
+  winner is named. A track that is not sure goes on voting.
 - A track that ends undecided is decided then: the winner if it meets the release's own thresholds, ``unknown``
   otherwise. A track without a single crop is never decided.
-- Upgrade: a decided track goes on voting. When another label meets ``accept`` over all crops, and there are at least
+- Upgrade: a decided track goes on voting. When another label is named over all crops, and there are at least
   twice as many as at the decision, it is decided once more, and never a third time.
 - Votes of two releases are never added up: their labels differ. The first vote of a new release begins an undecided
   track's count anew; until then the old votes stand. A decided track keeps its decision and hears no new release.
@@ -42,12 +44,16 @@ class Electorate:
     labels: tuple[str, ...]
     accept: float
     least_crops: int
+    familiar: float | None = None  # least mean familiarity; None: the release has no such score
 
     @staticmethod
     def of(manifest: Manifest, generation: int) -> "Electorate":
         """Give the electorate of a release."""
-        thresholds = manifest.thresholds
-        return Electorate(generation, manifest.version, manifest.labels, thresholds.accept, thresholds.least_crops)
+        thresholds, data = manifest.thresholds, manifest.familiarity
+        familiar = None if data is None else data.accept
+        return Electorate(
+            generation, manifest.version, manifest.labels, thresholds.accept, thresholds.least_crops, familiar
+        )
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,8 @@ class Decision:
 
 @dataclass(frozen=True)
 class Votes:
-    """The votes of one track: ``total`` is the sum of probabilities, a value a label of ``electorate``."""
+    """The votes of one track: ``total`` is the sum of probabilities, a value a label of ``electorate``;
+    ``familiarity`` is the sum of that."""
 
     electorate: Electorate | None = None
     total: tuple[float, ...] = ()
@@ -70,6 +77,7 @@ class Votes:
     last_frame: int | None = None
     decision: Decision | None = None
     upgraded: bool = False
+    familiarity: float = 0.0
 
 
 def wants_crop(votes: Votes, frame: int, settings: ConsensusSettings) -> bool:
@@ -88,20 +96,30 @@ def hears(votes: Votes, electorate: Electorate) -> bool:
     return votes.decision is None or votes.electorate is None or votes.electorate.generation == electorate.generation
 
 
-def add_vote(votes: Votes, electorate: Electorate, probabilities: Sequence[float], frame: int) -> Votes:
-    """Give ``votes`` with one crop's probabilities added; a new release begins anew.
+def add_vote(
+    votes: Votes,
+    electorate: Electorate,
+    probabilities: Sequence[float],
+    frame: int,
+    familiarity: float | None = None,
+) -> Votes:
+    """Give ``votes`` with one crop's probabilities and familiarity added; a new release begins anew.
 
     Raises:
-        ValueError: not one probability a label, or a track that ``hears`` this release no more.
+        ValueError: not one probability a label, a track that ``hears`` this release no more, or no familiarity where
+            the release wants it.
     """
+    if electorate.familiar is not None and familiarity is None:
+        raise ValueError("a vote of this release needs the crop's familiarity")
     if len(probabilities) != len(electorate.labels):
         raise ValueError(f"{len(probabilities)} probabilities for {len(electorate.labels)} labels")
     if not hears(votes, electorate):
         raise ValueError("a decided track takes no vote of another release")
     if votes.electorate is None or votes.electorate.generation != electorate.generation:
-        return Votes(electorate, tuple(map(float, probabilities)), 1, frame)
+        return Votes(electorate, tuple(map(float, probabilities)), 1, frame, familiarity=familiarity or 0.0)
     total = tuple(old + float(new) for old, new in zip(votes.total, probabilities, strict=True))
-    return replace(votes, total=total, crops=votes.crops + 1, last_frame=frame)
+    score = votes.familiarity + (familiarity or 0.0)
+    return replace(votes, total=total, crops=votes.crops + 1, last_frame=frame, familiarity=score)
 
 
 def decide(votes: Votes, settings: ConsensusSettings, *, ended: bool = False) -> tuple[Votes, Decision | None]:
@@ -109,7 +127,8 @@ def decide(votes: Votes, settings: ConsensusSettings, *, ended: bool = False) ->
     if votes.electorate is None or votes.crops == 0:
         return votes, None
     label, confidence = _winner(votes, votes.electorate)
-    named = confidence >= votes.electorate.accept and votes.crops >= votes.electorate.least_crops
+    sure = confidence >= votes.electorate.accept and votes.crops >= votes.electorate.least_crops
+    named = sure and _familiar(votes, votes.electorate)
     if not named:
         label = UNKNOWN
     if votes.decision is not None:
@@ -128,6 +147,10 @@ def _upgraded(votes: Votes, label: str, confidence: float) -> tuple[Votes, Decis
         return votes, None
     decision = Decision(label, confidence, votes.crops, votes.electorate.version)
     return replace(votes, decision=decision, upgraded=True), decision
+
+
+def _familiar(votes: Votes, electorate: Electorate) -> bool:
+    return electorate.familiar is None or votes.familiarity / votes.crops >= electorate.familiar
 
 
 def _winner(votes: Votes, electorate: Electorate) -> tuple[str, float]:

@@ -29,8 +29,8 @@ class Model(Protocol):
     def manifest(self) -> Manifest:
         """The release's manifest."""
 
-    def classify(self, image: Image) -> NDArray[np.float32]:
-        """Give probabilities (labels,) for a BGR crop; ReleaseError when the model does not run."""
+    def judge(self, image: Image) -> tuple[NDArray[np.float32], float | None]:
+        """Give probabilities (labels,) and familiarity of a BGR crop; ReleaseError when the model does not run."""
 
 
 @dataclass(frozen=True)
@@ -176,10 +176,11 @@ class Pipeline:
             if not track.alone:
                 self.counters.crops_shared += 1
                 continue
-            probabilities = self._classify(model, frame.image, track.box)
+            probabilities, familiarity = self._judge(model, frame.image, track.box)
+            row = [float(value) for value in probabilities]
             self._follows[track.id] = replace(
                 self._follows[track.id],
-                votes=add_vote(votes, electorate, [float(value) for value in probabilities], frame.sequence),
+                votes=add_vote(votes, electorate, row, frame.sequence, familiarity),
                 voted_index=frame.index,
                 voted_box=track.box,
             )
@@ -187,10 +188,10 @@ class Pipeline:
             made += [sighting] if sighting else []
         return made
 
-    def _classify(self, model: Model, image: Image, box: Box) -> NDArray[np.float32]:
+    def _judge(self, model: Model, image: Image, box: Box) -> tuple[NDArray[np.float32], float | None]:
         begin = time.perf_counter()
         try:
-            return model.classify(crop(image, box, model.manifest.preprocess.context))
+            return model.judge(crop(image, box, model.manifest.preprocess.context))
         finally:
             self.counters.classify_ms += (time.perf_counter() - begin) * 1000
             self.counters.crops += 1

@@ -127,7 +127,7 @@ class Watch:
         proving = self._proving[1]
         exercise = not crops and proving.wants_exercise(frame.time_s)
         if exercise:
-            model.classify(centre(frame.image))
+            model.judge(centre(frame.image))
         if proving.frame(frame.time_s, crops, exercised=exercise):
             self._running.proved()
 

@@ -12,7 +12,7 @@ from contract.errors import missing_package, run_command
 try:
     import click
 
-    from cloud_tools import publishing_commands, training_commands
+    from cloud_tools import evaluation_commands, publishing_commands, training_commands
 except ModuleNotFoundError as missing:
     sys.exit(missing_package("cloud_tools", missing))
 
@@ -23,7 +23,7 @@ def cloud_tools() -> None:
     """Train, publish and serve the models of Kinwatch."""
 
 
-for command in (*training_commands.commands, *publishing_commands.commands):
+for command in (*training_commands.commands, *evaluation_commands.commands, *publishing_commands.commands):
     cloud_tools.add_command(command)
 
 

@@ -1,31 +1,39 @@
-"""Owns the backbone: MobileNetV2 at 160 pixels as a TFLite file, made once and reused. Refuses to train it.
+"""Owns the backbone: a frozen network as a TFLite file, made once and reused by digest. Refuses to train it.
 
-Pixels go in as they are (float32, 0..255, RGB, 1 x 160 x 160 x 3); normalisation is part of the graph, so that no
-program can apply another one. Out come features, 1 x 5 x 5 x 1280, float32.
+Pixels go in as they are (1 x h x w x 3, RGB, 0..255; float32, or uint8 of an int8 backbone); normalisation is part of
+the graph, so that no program can apply another one. Out comes the last feature map, 1 x h' x w' x channels.
+
+A file is made once for each of: network, weights, precision, calibration, versions of TensorFlow and Keras. An int8
+backbone's scales are chosen then and never again: a release with a base takes the base's file.
 """
 
+import dataclasses
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cloud_tools.cache import cache_folder, digest_of
-from cloud_tools.engine import fresh_session, keras, tensorflow
-from cloud_tools.export import export_tflite
+from cloud_tools.engine import keras, tensorflow
+from cloud_tools.export import PRECISIONS, compare, convert, kept_answers
+from cloud_tools.networks import Network, build_backbone
+from cloud_tools.quantisation import Calibration
 from cloud_tools.selftest_inputs import selftest_inputs
-from cloud_tools.weights import WeightsFile, load_into
+from cloud_tools.tflite_file import Runner
+from cloud_tools.weights import WeightsFile
 from contract.errors import InputError
 from contract.files import atomic_write, json_bytes
+from contract.manifest import Preprocess
 
-NAME = "mobilenetv2-160"
-RECIPE = "1"  # changes when the graph changes, so that an older cached file is not taken for it
-SIZE = 160
-PRECISIONS = ("float32",)
-# Features go from 0 to 6 (ReLU6); measured difference 2e-5. A wrong graph is off by more than 1.
-TOLERANCE = 1e-3
+# The largest difference from Keras, as a share of the largest feature (6 after ReLU6), and the mean one, as a share
+# of the mean feature. Measured on the sample: float32 2e-5 and 6e-6, float16 .08 and .012, int8 1 and .61. Rounded
+# weights move single features far; a wrong graph moves the mean by more than all of it.
+TOLERANCE = {"float32": 2e-4, "float16": 0.25, "int8": 2.0}
+MOST_SHARE = {"float32": 1e-4, "float16": 0.05, "int8": 0.9}
+COMPARED = 16  # calibration pictures that an int8 backbone is compared on
 
 
 @dataclass(frozen=True)
@@ -40,23 +48,51 @@ class Backbone:
         """SHA-256 of the file."""
         return hashlib.sha256(self.data).hexdigest()
 
+    @property
+    def preprocess(self) -> Preprocess:
+        """How a crop becomes its input; ReleaseError when the file does not load."""
+        shape = Runner(self.data, "backbone.tflite").input.shape
+        return Preprocess((shape[1], shape[2]))
 
-def make_backbone(weights: WeightsFile, precision: str = "float32") -> Backbone:
-    """Give the backbone for ``weights``: from the cache, or exported, compared with Keras and cached.
+    @property
+    def features(self) -> tuple[int, ...]:
+        """The shape of its feature map: height, width, channels. ReleaseError when the file does not load."""
+        return Runner(self.data, "backbone.tflite").output.shape[1:]
+
+
+def make_backbone(
+    network: Network, weights: WeightsFile, precision: str = "float32", calibration: Calibration | None = None
+) -> Backbone:
+    """Give the backbone of ``network`` with ``weights``: from the cache, or exported, compared with Keras and cached.
+
+    int8 needs ``calibration``; the other precisions do not look at it.
 
     Raises:
         InputError: unknown precision, or weights of another network.
-        ExportError: TFLite and Keras disagree.
+        ExportError: TFLite and Keras disagree, or the converter refuses the network.
+        OSError: the disk is full while converting; a full cache alone does not matter.
     """
     check_precision(precision)
-    versions = {"tensorflow": str(tensorflow().__version__), "keras": str(keras().__version__)}
-    origin = {"name": NAME, "precision": precision, "weights": weights.source, "weights_sha256": weights.sha256}
-    key = digest_of(NAME, RECIPE, weights.sha256, precision, *versions.values())
-    data = _cached(key)
-    if data is None:
-        data = _export(weights)
-        _cache(key, data, origin | versions)
-    return Backbone(data, origin | versions)
+    used = calibration if precision == "int8" else None
+    if precision == "int8" and used is None:
+        raise InputError("an int8 backbone needs pictures to take its scales from")
+    origin = _origin(network, weights, precision, used)
+    key = digest_of(
+        *(str(origin[name]) for name in ("name", "recipe", "weights_sha256", "precision")), *_rest(origin)
+    )
+    kept = _cached(key)
+    if kept is None:
+        data, measured = _export(network, weights, precision, used)
+        kept = Backbone(data, origin | measured)
+        with suppress(OSError):  # a full or read-only cache costs time alone
+            _cache(key, kept)
+    # Where the weights came from is told as it was this time: the same file may have two names.
+    return dataclasses.replace(kept, origin=kept.origin | {"weights": weights.source})
+
+
+def same_backbone(origin: dict[str, Any], network: Network, weights: WeightsFile) -> bool:
+    """Say whether a backbone of ``origin`` is of that network and those weights, whatever its precision."""
+    return (origin.get("name"), origin.get("weights_sha256")) == (network.name, weights.sha256)
 
 
 def check_precision(precision: str) -> None:
@@ -65,35 +101,53 @@ def check_precision(precision: str) -> None:
         raise InputError(f"precision {precision!r} is not known (known: {', '.join(PRECISIONS)})")
 
 
-def _export(weights: WeightsFile) -> bytes:
-    fresh_session(0)
-    layers = keras().layers
-    network = keras().applications.MobileNetV2((SIZE, SIZE, 3), include_top=False, weights=None)
-    load_into(network, weights)
-    network.trainable = False
-    pixels = keras().Input((SIZE, SIZE, 3), batch_size=1, name="pixels")
-    scaled = layers.Rescaling(1 / 127.5, offset=-1.0, name="normalise")(pixels)
-    model = keras().Model(pixels, network(scaled, training=False), name="backbone")
-    return export_tflite(model, _samples(), TOLERANCE)
+def _origin(network: Network, weights: WeightsFile, precision: str, used: Calibration | None) -> dict[str, Any]:
+    origin: dict[str, Any] = {
+        "name": network.name,
+        "recipe": network.recipe,
+        "precision": precision,
+        "weights": weights.source,
+        "weights_sha256": weights.sha256,
+        "tensorflow": str(tensorflow().__version__),
+        "keras": str(keras().__version__),
+    }
+    if used is not None:
+        origin["calibration"] = {"digest": used.digest, "pictures": len(used.pictures), "source": used.source}
+    return origin
 
 
-def _samples() -> NDArray[np.float32]:
-    return selftest_inputs().astype(np.float32)
+def _rest(origin: dict[str, Any]) -> tuple[str, ...]:
+    frozen = (origin["calibration"]["digest"],) if "calibration" in origin else ()
+    return (origin["tensorflow"], origin["keras"], *frozen)
 
 
-def _cached(key: str) -> bytes | None:
+def _export(
+    network: Network, weights: WeightsFile, precision: str, used: Calibration | None
+) -> tuple[bytes, dict[str, Any]]:
+    """Give the TFLite file and what was measured on it."""
+    model = build_backbone(network, weights)
+    data = convert(model, precision, None if used is None else used.pictures)
+    samples = (used.pictures[:COMPARED] if used else selftest_inputs(network.size)).astype(np.float32)
+    peak = float(np.max(np.abs(kept_answers(model, samples)), initial=0.0))
+    off = compare(data, model, samples, TOLERANCE[precision] * peak, MOST_SHARE[precision])
+    return data, {"difference": {"worst": float(f"{off.worst:.2g}"), "share": float(f"{off.share:.2g}")}}
+
+
+def _cached(key: str) -> Backbone | None:
+    """Give the cached backbone; a damaged or foreign entry is a miss."""
     folder = cache_folder() / "backbones"
     try:
         data = (folder / f"{key[:32]}.tflite").read_bytes()
-        said = json.loads((folder / f"{key[:32]}.json").read_bytes())
+        origin = json.loads((folder / f"{key[:32]}.json").read_bytes())
     except (OSError, ValueError):
         return None
-    return data if hashlib.sha256(data).hexdigest() == said.get("sha256") else None
+    whole = isinstance(origin, dict) and hashlib.sha256(data).hexdigest() == origin.pop("sha256", None)
+    return Backbone(data, origin) if whole and "difference" in origin else None
 
 
-def _cache(key: str, data: bytes, origin: dict[str, Any]) -> None:
+def _cache(key: str, made: Backbone) -> None:
     folder = cache_folder() / "backbones"
     folder.mkdir(exist_ok=True)
-    atomic_write(folder / f"{key[:32]}.tflite", data)
+    atomic_write(folder / f"{key[:32]}.tflite", made.data)
     # The digest is written last: a file without it is no entry.
-    atomic_write(folder / f"{key[:32]}.json", json_bytes(origin | {"sha256": hashlib.sha256(data).hexdigest()}))
+    atomic_write(folder / f"{key[:32]}.json", json_bytes(made.origin | {"sha256": made.digest}))

@@ -18,13 +18,14 @@ BINS = (8, 3, 5)  # hue, saturation, value
 
 def nearest(train: Iterable[Image], labels: NDArray[np.int64], test: Iterable[Image]) -> NDArray[np.int64]:
     """Give the label of the most similar train picture for each test picture (BGR uint8, any size)."""
-    known = np.stack([_histogram(image) for image in train])
-    asked = np.stack([_histogram(image) for image in test])
+    known = np.stack([histogram(image) for image in train])
+    asked = np.stack([histogram(image) for image in test])
     # Square roots of histograms: their product is the Bhattacharyya coefficient.
     return np.asarray(labels[(asked @ known.T).argmax(axis=1)])
 
 
-def _histogram(image: Image) -> NDArray[np.float32]:
+def histogram(image: Image) -> NDArray[np.float32]:
+    """Give the square root of the HSV histogram of each stripe, one after another (float32, 480 values)."""
     hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
     side = hsv.shape[1] // 5  # the middle three fifths: less of the street
     stripes = np.array_split(hsv[:, side : hsv.shape[1] - side], STRIPES, axis=0)

@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 
 from cloud_tools.tflite_file import Runner, read_model
 from contract.errors import ReleaseError
+from contract.likeness import Likeness
 from contract.manifest import Manifest, Stage
 from contract.preprocess import Image, dequantize, prepare, quantize, to_tensor
 
 Probabilities = NDArray[np.float32]  # n x labels
+Scores = NDArray[np.float64]  # n: familiarity
 
 
 class Chain:
@@ -21,27 +23,43 @@ class Chain:
         """Load every stage; ReleaseError when one does not load or is not what the manifest says."""
         self.manifest = manifest
         self._runners = [_checked(Runner(read_model(folder / s.file), s.file), s) for s in manifest.stages]
+        self._likeness: Likeness | None = None
+        if manifest.familiarity is not None:
+            channels = manifest.stages[-1].input.shape[-1]
+            self._likeness = Likeness(manifest.familiarity, len(manifest.labels), channels)
 
     def run(self, rgb: NDArray[np.uint8]) -> Probabilities:
         """Give probabilities (n x labels) for prepared pictures (n x height x width x 3, RGB uint8)."""
-        return np.stack([self._one(picture) for picture in rgb])
+        return np.stack([self._one(picture)[0] for picture in rgb])
 
     def classify(self, images: Iterable[Image], progress: Callable[[], None] = lambda: None) -> Probabilities:
         """Give probabilities (n x labels) for crops (BGR uint8, any size)."""
-        rows = []
-        for image in images:
-            rows.append(self._one(prepare(image, self.manifest.preprocess)))
-            progress()
-        return np.stack(rows) if rows else np.zeros((0, len(self.manifest.labels)), np.float32)
+        return self.judge(images, progress)[0]
 
-    def _one(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def judge(
+        self, images: Iterable[Image], progress: Callable[[], None] = lambda: None
+    ) -> tuple[Probabilities, Scores | None]:
+        """Give probabilities and familiarity for crops; no familiarity when the release has none."""
+        rows, scores = [], []
+        for image in images:
+            values, features = self._one(prepare(image, self.manifest.preprocess))
+            rows.append(values)
+            if self._likeness is not None:
+                scores.append(float(self._likeness.score(features[None], values[None])[0]))
+            progress()
+        probabilities = np.stack(rows) if rows else np.zeros((0, len(self.manifest.labels)), np.float32)
+        return probabilities, np.array(scores, np.float64) if self._likeness is not None else None
+
+    def _one(self, rgb: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Give the probabilities and the features: what goes into the last stage."""
         first = self._runners[0]
         values = to_tensor(rgb[None], self.manifest.preprocess, first.input)
         for i, runner in enumerate(self._runners):
             if i:
                 values = quantize(dequantize(values, self._runners[i - 1].output), runner.input)
-            values = runner.run(values)
-        return np.asarray(dequantize(values, self._runners[-1].output)[0])
+            last, values = values, runner.run(values)
+        features = dequantize(last, self._runners[-1].input)[0]
+        return np.asarray(dequantize(values, self._runners[-1].output)[0]), np.asarray(features)
 
 
 def _checked(runner: Runner, stage: Stage) -> Runner:

@@ -21,6 +21,7 @@ from contract.preprocess import Image
 SCHEMA = 1
 NAME = "dataset.json"
 MOST_BYTES = 256 << 20
+LEAST_CROPS = 5  # a person, on the train side; with fewer a head learns the pictures by heart
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,22 @@ def _crop(fields: Fields) -> Crop:
         split,
         fields.sha256("pixels"),
     )
+
+
+def check_trainable(dataset: Dataset, where: Path | None = None) -> None:
+    """Refuse a dataset that no model can be trained on; InputError says who is missing what, and names ``where``
+    (the dataset's folder, unless given)."""
+    people, where = dataset.people, where or dataset.folder
+    if len(people) < 2:
+        raise InputError(f"{where}: {len(people)} people; a model needs at least two to tell apart")
+    for name in people:
+        for side, least in ((TRAIN, LEAST_CROPS), (TEST, 1)):
+            count = sum(crop.person == name for crop in dataset.side(side))
+            if count < least:
+                raise InputError(
+                    f"{where}: {name} has {count} {side} crops, at least {least} are needed; add more of this "
+                    f"person, or leave the person out"
+                )
 
 
 def dataset_stats(dataset: Dataset) -> dict[str, object]:

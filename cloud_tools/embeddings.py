@@ -18,9 +18,9 @@ from cloud_tools.cache import cache_folder, digest_of
 from cloud_tools.dataset import Crop, Dataset
 from cloud_tools.tflite_file import Runner
 from contract.manifest import Preprocess
-from contract.preprocess import prepare, to_tensor
+from contract.preprocess import dequantize, prepare, to_tensor
 
-POOLED, MAP = "pooled", "map"  # mean over the picture (1280 values), or all (5 x 5 x 1280)
+POOLED, MAP = "pooled", "map"  # mean over the picture (1280 values of the default backbone), or all (5 x 5 x 1280)
 COMMIT_EVERY = 64  # crops; what an interrupted run may lose
 
 Features = NDArray[np.float32]
@@ -34,7 +34,7 @@ def embed(
     kind: str = POOLED,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Features:
-    """Give the features of ``crops``, n x 1280 (``pooled``) or n x 5 x 5 x 1280 (``map``), float32.
+    """Give the features of ``crops``, n x channels (``pooled``) or n x height x width x channels (``map``), float32.
 
     Raises:
         InputError: a picture is missing or was changed.
@@ -57,7 +57,8 @@ def embed(
 
 def _compute(dataset: Dataset, crop: Crop, runner: Runner, how: Preprocess, kind: str) -> Features:
     rgb = prepare(dataset.image(crop), how)
-    features = runner.run(to_tensor(rgb[None], how, runner.input))[0].astype(np.float32)
+    # What the device gives to the head: an int8 backbone's features are put back into floats by its own scale.
+    features = dequantize(runner.run(to_tensor(rgb[None], how, runner.input)), runner.output)[0]
     return features if kind == MAP else np.asarray(features.mean(axis=(0, 1), dtype=np.float32))
 
 

@@ -13,32 +13,51 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud_tools import baseline
+from cloud_tools.cache import digest_of
 from cloud_tools.calibration import windows
-from cloud_tools.chain import Chain, Probabilities
+from cloud_tools.chain import Chain, Probabilities, Scores
 from cloud_tools.dataset import Crop, Dataset
 from cloud_tools.splits import TEST, TRAIN
+from cloud_tools.unknown import Limits, Rates, Scored, rates
 from contract.errors import InputError
 from contract.manifest import UNKNOWN, Manifest, load_bundle
+
+HELD_OUT_DIGITS = 16  # hexadecimal, of the digest of held-out crops: release.json travels with every update
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Score:
-    """Shares from 0 to 1: of single crops rightly named, and of windows of five (mean of the probabilities)."""
+    """Shares from 0 to 1: of single crops rightly named, and of windows of five (mean of the probabilities).
+
+    ``held_out`` names the crops: two scores with the same one can be compared.
+    """
 
     accuracy: float
     vote5: float
     crops: int
     in_model: bool = True
+    held_out: str = ""
 
 
 @dataclass(frozen=True)
 class Strangers:
-    """Strangers' windows of five that got a name at the bundle's threshold (false accepts), as a share."""
+    """How well strangers are told from members, as shares; windows of five crops unless said otherwise.
+
+    ``named``: strangers' windows that got a name by the release's own rule (false accepts); ``rejected``: members'
+    that got none (false rejects). ``auroc``: of the score (familiarity; an older release: the largest probability) on
+    single crops, ``auroc5`` on windows. ``held_out``: the threshold for each stranger was chosen without that one.
+    """
 
     named: float
     crops: int
+    auroc: float
+    auroc5: float
+    rejected: float
+    windows: int
+    people: int
+    held_out: bool
 
 
 @dataclass(frozen=True)
@@ -47,7 +66,8 @@ class Evaluation:
 
     ``confusion[truth][answer]`` counts crops; the answer is the likeliest label, no threshold applied. ``known`` is
     over the people the model has a label for, ``overall`` over all members of the dataset. ``accept`` is the
-    threshold of the release, chosen on the test side of the dataset it was trained on: ``strangers`` flatters there.
+    release's threshold for probability, ``familiar`` the one for familiarity. Without ``familiar`` (None), ``accept``
+    was chosen on the test side of the dataset that the release was trained on: ``strangers`` flatters there.
     """
 
     model: str
@@ -60,6 +80,7 @@ class Evaluation:
     strangers: Strangers | None
     accept: float
     baseline: dict[str, Any] | None
+    familiar: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Give it as JSON values."""
@@ -68,12 +89,14 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Answers:
-    """The bundle's probabilities (n x labels) for the members' and the strangers' test crops."""
+    """The bundle's probabilities (n x labels) and familiarity (n) for the members' and the strangers' test crops."""
 
     crops: tuple[Crop, ...]
     probabilities: Probabilities
     foreign_crops: tuple[Crop, ...]
     foreign: Probabilities
+    familiarity: Scores | None = None
+    foreign_familiarity: Scores | None = None
 
 
 def evaluate_bundle(
@@ -102,16 +125,20 @@ def answer(chain: Chain, dataset: Dataset, progress: Progress = lambda done, tot
         done += 1
         progress(done, total)
 
-    return Answers(
-        members,
-        chain.classify((dataset.image(crop) for crop in members), tick),
-        foreign,
-        chain.classify((dataset.image(crop) for crop in foreign), tick),
-    )
+    known, familiarity = chain.judge((dataset.image(crop) for crop in members), tick)
+    others, foreign_familiarity = chain.judge((dataset.image(crop) for crop in foreign), tick)
+    return Answers(members, known, foreign, others, familiarity, foreign_familiarity)
 
 
-def score(manifest: Manifest, dataset: Dataset, answers: Answers, *, with_baseline: bool = True) -> Evaluation:
-    """Count ``answers`` against the names in the dataset."""
+def score(
+    manifest: Manifest,
+    dataset: Dataset,
+    answers: Answers,
+    *,
+    with_baseline: bool = True,
+    without: dict[str, float] | None = None,
+) -> Evaluation:
+    """Count ``answers`` against the names in the dataset; ``without`` is that of ``unknown.Fit``, if at hand."""
     people = sorted({crop.person for crop in answers.crops})
     by_person = {name: _score(manifest, answers, {name}) for name in people}
     known = any(part.in_model for part in by_person.values())
@@ -123,9 +150,10 @@ def score(manifest: Manifest, dataset: Dataset, answers: Answers, *, with_baseli
         _score(manifest, answers, set(manifest.labels)) if known else None,
         by_person,
         _confusion(manifest, answers),
-        _strangers(manifest, answers),
+        _strangers(manifest, answers, without),
         manifest.thresholds.accept,
         _baseline(dataset) if with_baseline else None,
+        manifest.familiarity.accept if manifest.familiarity else None,
     )
 
 
@@ -136,13 +164,18 @@ def window_means(crops: Sequence[Crop], probabilities: Probabilities) -> tuple[l
     return [crops[int(rows[0])].person for rows in groups], np.stack(means) if means else probabilities[:0]
 
 
+def held_out_digest(crops: Sequence[Crop]) -> str:
+    """Give the digest of held-out crops: over their pixels, whatever their order, names and times."""
+    return digest_of(*sorted(crop.pixels for crop in crops))[:HELD_OUT_DIGITS]
+
+
 def _score(manifest: Manifest, answers: Answers, people: set[str]) -> Score:
     rows = [i for i, crop in enumerate(answers.crops) if crop.person in people]
     crops, probabilities = [answers.crops[i] for i in rows], answers.probabilities[rows]
     truth, means = window_means(crops, probabilities)
     in_model = all(crop.person in manifest.labels for crop in crops)
     right = _right(manifest, [crop.person for crop in crops], probabilities)
-    return Score(right, _right(manifest, truth, means), len(crops), in_model)
+    return Score(right, _right(manifest, truth, means), len(crops), in_model, held_out_digest(crops))
 
 
 def _right(manifest: Manifest, truth: Sequence[str], probabilities: Probabilities) -> float:
@@ -160,12 +193,34 @@ def _confusion(manifest: Manifest, answers: Answers) -> dict[str, dict[str, int]
     return dict(sorted(table.items(), key=lambda item: (item[0] == UNKNOWN, item[0])))
 
 
-def _strangers(manifest: Manifest, answers: Answers) -> Strangers | None:
-    if not answers.foreign_crops:
+def measure_rule(manifest: Manifest, answers: Answers, without: dict[str, float] | None = None) -> Rates:
+    """Measure the release's own rule for naming, as devices apply it, on ``answers``."""
+    # An older release has no score of its own: its largest probability is all that it goes by.
+    limits = Limits(-np.inf if manifest.familiarity is None else manifest.familiarity.accept, without or {})
+    known = _scored(answers.crops, answers.probabilities, answers.familiarity)
+    foreign = _scored(answers.foreign_crops, answers.foreign, answers.foreign_familiarity)
+    return rates(known, foreign, manifest.labels, manifest.thresholds.accept, limits)
+
+
+def _strangers(manifest: Manifest, answers: Answers, without: dict[str, float] | None) -> Strangers | None:
+    found = measure_rule(manifest, answers, without)
+    if found.far5 is None or found.auroc is None or found.auroc5 is None:
         return None
-    _, means = window_means(answers.foreign_crops, answers.foreign)
-    named = float((means.max(axis=1) >= manifest.thresholds.accept).mean())
-    return Strangers(round(named, 4), len(answers.foreign_crops))
+    return Strangers(
+        found.far5,
+        len(answers.foreign_crops),
+        found.auroc,
+        found.auroc5,
+        found.frr5,
+        found.stranger_windows,
+        found.strangers,
+        found.held_out,
+    )
+
+
+def _scored(crops: tuple[Crop, ...], probabilities: Probabilities, familiarity: Scores | None) -> Scored:
+    best = probabilities.max(axis=1).astype(np.float64)
+    return Scored(crops, probabilities, best if familiarity is None else familiarity)
 
 
 def _baseline(dataset: Dataset) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
 """Owns publishing a bundle: what may be published, and the order that makes a kill at any moment harmless.
 
-Refuses versions that do not grow, and a second content under a version that is out. Contents come first, then the
+Refuses versions that do not grow, a second content under a version that is out, and a release that is worse for
+somebody than the one it takes the place of. Contents come first, then the
 manifest, then signed metadata, then the timestamp: before its rename nothing is published, after it everything is.
 """
 
@@ -14,6 +15,8 @@ from pathlib import Path
 from cloud_tools.keys import KeyFolder
 from cloud_tools.model_role import ModelRole
 from cloud_tools.patches import Progress, make_patches
+from cloud_tools.regression import MARGIN_POINTS
+from cloud_tools.release_gate import Rule, check_regression
 from cloud_tools.repository import Clock, Repository, utc_now
 from cloud_tools.site_folder import SiteFolder
 from contract.checks import safe_name
@@ -34,7 +37,10 @@ class Step(enum.Enum):
 
 @dataclass(frozen=True)
 class Order:
-    """What a person asked for. ``patches_from`` is how many earlier releases get patches; ``jitter_s`` in seconds."""
+    """What a person asked for. ``patches_from`` is how many earlier releases get patches; ``jitter_s`` in seconds.
+
+    ``margin_points``, ``held_out`` and ``accept_regression``: see ``cloud_tools.release_gate``.
+    """
 
     bundle: Path
     site: Path
@@ -43,6 +49,9 @@ class Order:
     rollout_percent: int = 100
     jitter_s: int = 0
     patches_from: int = 3
+    margin_points: float = MARGIN_POINTS
+    held_out: Path | None = None
+    accept_regression: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,8 +69,8 @@ def publish(order: Order, progress: Progress = lambda line: None, clock: Clock =
     """Publish a bundle, or find that it is published. Running it again after a kill or an error ends the work.
 
     Raises:
-        InputError: the bundle is damaged, its version does not grow, the options differ from what is signed, the
-            site does not know the model, or a key is missing.
+        InputError: the bundle is damaged, its version does not grow, it is worse for somebody than what the channel
+            has, the options differ from what is signed, the site does not know the model, or a key is missing.
         TrustError: the site's metadata is not what its keys signed.
         StorageError: the disk refused; the site is whole, with or without the release.
         PeerError: another publisher would not end.
@@ -74,6 +83,8 @@ def publish(order: Order, progress: Progress = lambda line: None, clock: Clock =
         repository = Repository(site, KeyFolder(order.keys), clock)
         role = repository.role(manifest.model)
         step = decide(manifest.version, hashlib.sha256(data).hexdigest(), order, role)
+        if step is not Step.NOTHING:
+            _check_no_regression(order, manifest, role, site, progress)
         for name, entry in manifest.files().items():
             site.add_content(order.bundle / name, entry)
         if step is not Step.NOTHING:
@@ -101,6 +112,15 @@ def decide(version: int, digest: str, order: Order, role: ModelRole) -> Step:
             f"--jitter {out.target.jitter_s:g}: publishing again does not change them"
         )
     return Step.PROMOTE if at < version else Step.NOTHING
+
+
+def _check_no_regression(
+    order: Order, manifest: Manifest, role: ModelRole, site: SiteFolder, progress: Progress
+) -> None:
+    current = role.releases().get(role.channels().get(order.channel, 0))
+    if current is not None:
+        rule = Rule(order.margin_points, order.held_out, order.accept_regression)
+        check_regression(rule, order.bundle, manifest, current, site, order.channel, progress)
 
 
 def current_notice(site: SiteFolder, keys: KeyFolder, model: str, channel: str) -> ReleaseNotice:

@@ -76,6 +76,16 @@ def refresh(site: Path, keys: Path | None) -> None:
 @click.option(
     "--patches-from", type=click.IntRange(0, 8), default=3, show_default=True, help="Patch so many earlier releases."
 )
+@click.option(
+    "--margin",
+    type=click.FloatRange(0, 100),
+    default=2.0,
+    show_default=True,
+    metavar="POINTS",
+    help="What anybody may lose in accuracy against the channel's release.",
+)
+@click.option("--held-out", type=EXISTING_FOLDER, metavar="DATASET", help="Measure both releases anew on this.")
+@click.option("--accept-regression", is_flag=True, help="Publish even if somebody loses more than the margin.")
 @click.option("--broker", metavar="URL", help="mqtt://[user:password@]host[:port] to tell, or mqtts://.")
 @json_option
 def publish(
@@ -86,6 +96,9 @@ def publish(
     rollout: int,
     jitter: int,
     patches_from: int,
+    margin: float,
+    held_out: Path | None,
+    accept_regression: bool,
     broker: str | None,
     as_json: bool,
 ) -> None:
@@ -96,7 +109,9 @@ def publish(
     from contract.broker import parse_broker
 
     address = parse_broker(broker) if broker else None
-    order = Order(bundle, site, keys or key_folder.default_folder(site), channel, rollout, jitter, patches_from)
+    where = keys or key_folder.default_folder(site)
+    judged = (margin, held_out, accept_regression)
+    order = Order(bundle, site, where, channel, rollout, jitter, patches_from, *judged)
     published = publish_bundle(order, lambda line: click.echo(line, err=True))
     failure = _tell(order, published, address) if address else None
     _show(published, as_json=as_json, notified=address is not None and failure is None)

@@ -18,19 +18,25 @@ SEED = 20221
 PICTURE = Path(__file__).parent / "data" / "public_picture.png"
 
 
-def selftest_inputs() -> NDArray[np.uint8]:
-    """Give the pictures, 5 x 160 x 160 x 3, uint8, RGB: ramps, blocks, noise, the public picture and its mirror."""
+def selftest_inputs(size: tuple[int, int] = (SIZE, SIZE)) -> NDArray[np.uint8]:
+    """Give the pictures, 5 x 160 x 160 x 3, uint8, RGB: ramps, blocks, noise, the public picture and its mirror.
+
+    A network of another ``size`` (height, width) gets them stretched to it.
+    """
     picture = cv2.imread(str(PICTURE), cv2.IMREAD_COLOR)
     if picture is None or picture.shape != (SIZE, SIZE, 3):
         raise InputError(f"{PICTURE}: missing or damaged; install the program again")
     rgb = np.ascontiguousarray(picture[..., ::-1])
-    return np.stack([_ramps(), _blocks(8), _blocks(80), rgb, rgb[:, ::-1]]).astype(np.uint8)
+    pictures = np.stack([_ramps(), _blocks(8), _blocks(80), rgb, rgb[:, ::-1]]).astype(np.uint8)
+    if size == (SIZE, SIZE):
+        return pictures
+    return np.stack([cv2.resize(picture, size[::-1], interpolation=cv2.INTER_LINEAR) for picture in pictures])
 
 
-def selftest_bytes() -> bytes:
+def selftest_bytes(size: tuple[int, int] = (SIZE, SIZE)) -> bytes:
     """Give selftest.npz: one array, ``inputs``. Not compressed: the bytes would depend on the version of zlib."""
     file = io.BytesIO()
-    np.savez(file, inputs=selftest_inputs())
+    np.savez(file, inputs=selftest_inputs(size))
     return file.getvalue()
 
 

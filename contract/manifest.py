@@ -9,7 +9,8 @@ from typing import Any
 
 from contract.checks import Fields, parse_object
 from contract.errors import InputError, describe_os_error
-from contract.files import json_bytes, read_capped, sha256_file
+from contract.familiarity import Familiarity, channels_kept, parse_familiarity, unpack_means
+from contract.files import compact_json_bytes, read_capped, sha256_file
 
 SCHEMA = 1
 NAME = "release.json"
@@ -88,7 +89,10 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a bundle is: read from release.json."""
+    """What a bundle is: read from release.json.
+
+    Without ``familiarity`` (an older release, or one of a single stage) the thresholds alone tell strangers.
+    """
 
     model: str
     version: int
@@ -100,6 +104,7 @@ class Manifest:
     selftest: SelfTest
     metrics: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    familiarity: Familiarity | None = None
 
     def files(self) -> dict[str, FileEntry]:
         """Give every file of the bundle but release.json itself."""
@@ -108,7 +113,10 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """Give release.json; the same manifest gives the same bytes."""
-        return json_bytes({"schema": SCHEMA, **asdict(self)})
+        body = asdict(self)
+        if self.familiarity is None:
+            del body["familiarity"]  # as it was before there was such a field: the same release keeps its bytes
+        return compact_json_bytes({"schema": SCHEMA, **body})
 
 
 def parse_manifest(data: bytes, where: str = NAME) -> Manifest:
@@ -132,6 +140,7 @@ def parse_manifest(data: bytes, where: str = NAME) -> Manifest:
         selftest=_selftest(top.object("selftest")),
         metrics=top.object("metrics").value,
         provenance=top.object("provenance").value,
+        familiarity=parse_familiarity(top.object("familiarity")) if "familiarity" in top.value else None,
     )
     _check_consistency(manifest, where)
     return manifest
@@ -254,3 +263,12 @@ def _check_consistency(manifest: Manifest, where: str) -> None:
             raise InputError(
                 f"{where}: {before.file} gives {before.output.shape}, {after.file} takes {after.input.shape}"
             )
+    if manifest.familiarity is not None:
+        _check_familiarity(manifest, manifest.familiarity, f"{where}: familiarity")
+
+
+def _check_familiarity(manifest: Manifest, data: Familiarity, where: str) -> None:
+    if len(manifest.stages) < 2:
+        raise InputError(f"{where}: needs a stage that gives features before the last one")
+    channels = channels_kept(manifest.stages[-1].input.shape[-1], data.stride)
+    unpack_means(data.means, len(manifest.labels), channels, where)

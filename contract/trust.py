@@ -20,6 +20,7 @@ from tuf.ngclient.fetcher import FetcherInterface
 from tuf.ngclient.updater import Updater
 
 from contract.checks import Fields, parse_object
+from contract.compression import GZIP, unpacked
 from contract.errors import InputError, PeerError, TrustError
 from contract.events import log_event
 from contract.files import atomic_write, json_bytes, read_capped
@@ -94,7 +95,7 @@ class TrustedSite:
 
     @property
     def bytes_received(self) -> int:
-        """Body bytes of metadata and manifests received since the start."""
+        """Body bytes of metadata and manifests received since the start, as they travelled."""
         return self._fetcher.bytes_received
 
     def floor(self) -> dt.datetime:
@@ -174,7 +175,7 @@ class HttpFetcher(FetcherInterface):
 
     def __init__(self, timeout_s: float, headers: Mapping[str, str] | None = None) -> None:
         self._timeout = urllib3.Timeout(connect=timeout_s, read=timeout_s)
-        self._pool = urllib3.PoolManager(retries=False, headers=dict(headers or {}))
+        self._pool = urllib3.PoolManager(retries=False, headers={"Accept-Encoding": GZIP, **(headers or {})})
         self.bytes_received = 0
 
     def _fetch(self, url: str) -> Iterator[bytes]:
@@ -182,7 +183,12 @@ class HttpFetcher(FetcherInterface):
         if response.status != 200:
             response.close()  # not release_conn: the unread body would be the next request's answer
             raise DownloadHTTPError(f"{url}: HTTP {response.status}", response.status)
-        return self._chunks(url, response)
+        encoding = response.headers.get("Content-Encoding", "identity").lower()
+        if encoding not in (GZIP, "identity"):
+            response.close()
+            raise DownloadError(f"{url}: encoded as {encoding[:20]!r}, which was not asked for")
+        pieces = self._chunks(url, response)
+        return pieces if encoding != GZIP else _unpacked(url, pieces)
 
     def _chunks(self, url: str, response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
         limit_s = time.monotonic() + WHOLE_LIMIT_S
@@ -197,6 +203,13 @@ class HttpFetcher(FetcherInterface):
             raise DownloadError(f"{url}: {_short(error)}") from error
         finally:
             response.close()  # a body read to its end has given its connection back already
+
+
+def _unpacked(url: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    try:
+        yield from unpacked(pieces)
+    except ValueError as error:
+        raise DownloadError(f"{url}: {error}") from error
 
 
 def _channel_version(custom: object, model: str, channel: str) -> int:

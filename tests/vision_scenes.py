@@ -96,10 +96,10 @@ class FixedModel:
         self._left = fails_after
         self.crops: list[Image] = []
 
-    def classify(self, image: Image) -> np.ndarray:
-        """Give the fixed answer."""
+    def judge(self, image: Image) -> tuple[np.ndarray, float | None]:
+        """Give the fixed answer; its manifest asks for no familiarity."""
         if not self._left:
             raise ReleaseError("the model broke")
         self._left -= 1
         self.crops.append(image)
-        return self._row
+        return self._row, None

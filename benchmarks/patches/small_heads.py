@@ -4,20 +4,30 @@ Refuses a grid that nobody deploys: the steps are those that cloud_tools chooses
 """
 
 import functools
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.patches import samples
-from benchmarks.patches.networks import small_head
 from benchmarks.patches.variants import HEAD_RATE, first, fresh_seed
 from cloud_tools.engine import fresh_session, keras
 from cloud_tools.heads import snapped
+from cloud_tools.paper_networks import CHANNELS, DROPOUT
 
 Head = list[NDArray[np.float32]]
 GRIDS = {"pooled": 2.0**-7, "conv32": 2.0**-9}
 EPOCHS = {"pooled": 40, "conv32": 5}
 RATES = {"pooled": 1e-3, "conv32": HEAD_RATE}
+
+
+def small_head(kind: str, people: int, batch: int | None = None) -> Any:
+    """Build a head on feature maps, for a file of its own: ``pooled`` (mean, Dense) or ``conv32`` (the paper's)."""
+    layers = keras().layers
+    maps = keras().Input((5, 5, CHANNELS["mobilenetv2"]), batch_size=batch, name="features")
+    seen = maps if kind == "pooled" else layers.Conv2D(32, 3, activation="relu", name="look")(maps)
+    mean = layers.GlobalAveragePooling2D(name="mean")(layers.Dropout(DROPOUT, name="dropout")(seen))
+    return keras().Model(maps, layers.Dense(people, activation="softmax", name="decide")(mean), name="head")
 
 
 @functools.cache

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.patches import samples
-from benchmarks.patches.networks import Network, build, freeze_norms, load_base
 from benchmarks.patches.places import within
 from cloud_tools.cache import digest_of
 from cloud_tools.engine import fresh_session, keras, tensorflow
+from cloud_tools.paper_models import base_weights
+from cloud_tools.paper_networks import PaperNetwork, build, freeze_norms, load_base
 
 RECIPE = "1"  # changes when training changes, so that older cached weights are not taken for it
 # At Adam's default of 1e-3 most filters of the head die within an epoch (only 31 % of the weights then moved in a
@@ -36,7 +37,7 @@ class Variant:
     slots: list[NDArray[Any]] = field(default_factory=list)
     accuracy: float | None = None
 
-    def into(self, batch: int | None = None) -> Network:
+    def into(self, batch: int | None = None) -> PaperNetwork:
         """Build the network with these weights."""
         fresh_session(0)
         network = build(self.network, self.people, batch)
@@ -61,7 +62,7 @@ def fresh(network: str) -> Variant:
     def make() -> Variant:
         fresh_session(1)
         built = build(network, 6)
-        load_base(network, built, samples.pictures(samples.train_side(6).some(12, 3).crops))
+        load_base(built, base_weights(network), samples.pictures(samples.train_side(6).some(12, 3).crops))
         optimizer = keras().optimizers.Adam(HEAD_RATE)
         optimizer.build(built.trainer.trainable_variables)
         return Variant(network, 6, _weights(built), _values(optimizer))
@@ -157,7 +158,7 @@ def fresh_seed(seed: int) -> None:
     keras().utils.set_random_seed(seed)
 
 
-def _features(network: Network, name: str, side: samples.Picked) -> NDArray[np.float32]:
+def _features(network: PaperNetwork, name: str, side: samples.Picked) -> NDArray[np.float32]:
     if name == "mobilenetv2":
         return samples.maps(side.crops)
     pictures = samples.pictures(side.crops).astype(np.float32) / 127.5 - 1
@@ -189,7 +190,7 @@ def _widened(start: Variant) -> Variant:
     return Variant(start.network, start.people + 1, start.weights | {"decide": decide})
 
 
-def _weights(network: Network) -> Weights:
+def _weights(network: PaperNetwork) -> Weights:
     return {layer.name: [np.array(value) for value in layer.get_weights()] for layer in network.layers}
 
 

@@ -135,9 +135,11 @@ class Listener:
             time.sleep(0.01)
 
     def close(self) -> None:
-        """End."""
+        """End, and let go of the client: in a cycle with it, the collector may find its sockets open first."""
         self.client.disconnect()
         self.client.loop_stop()
+        self.client.on_message = self.client.on_connect = None
+        del self.client
 
 
 @pytest.fixture

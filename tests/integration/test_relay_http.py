@@ -1,8 +1,9 @@
 """The real relay program in front of a site that misbehaves: what devices get, and what the site is asked."""
 
+import gzip
 import http.client
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from tests.site_server import SiteServer, serving
 BACKBONE = frozen("backbone", 700_000)
 HEADS = [frozen(f"head {number}", 40_000) for number in range(4)]
 PATCH = frozen("patch", 3_000)
+MANIFEST = b'{"labels":["%s"],"release":2}' % b'","'.join(b"person_%d" % number for number in range(30))
 
 
 @dataclass
@@ -36,7 +38,7 @@ def new_place(folder: Path) -> Iterator[Place]:
     site = SiteBuilder(folder / "site")
     site.publish(1, {"backbone.tflite": BACKBONE, "head.tflite": HEADS[1]})
     second = {"backbone.tflite": BACKBONE, "head.tflite": HEADS[2]}
-    site.publish(2, second, [("head.tflite", sha256(HEADS[1]), PATCH)])
+    site.publish(2, second, [("head.tflite", sha256(HEADS[1]), PATCH)], manifest=MANIFEST)
     with serving(folder / "site") as server:
         relay = RelayProcess(folder / "relay", server.url, site.root)
         try:
@@ -72,6 +74,39 @@ def test_a_device_verifies_releases_through_the_relay_alone(place: Place) -> Non
     assert view.newest("household", "stable") == 2
     assert view.release("household", 2).target.patches[0].sha256 == sha256(PATCH)
     assert place.relay.get(url_of(PATCH))[1] == PATCH
+
+
+def test_manifests_and_metadata_travel_compressed_to_who_takes_it_and_contents_as_they_are(running: Place) -> None:
+    for path, kept in small_json(running):
+        data = kept.read_bytes()
+        status, plain, headers = asked(running.relay.url, path, "identity")
+        assert (status, plain, headers.get("Content-Encoding")) == (200, data, None)
+        status, short, headers = asked(running.relay.url, path, "br, gzip;q=0.5")
+        assert (status, gzip.decompress(short), headers["Content-Encoding"]) == (200, data, "gzip")
+        assert headers["Vary"] == "Accept-Encoding"
+        assert len(short) < len(data)
+    status, content, headers = asked(running.relay.url, url_of(PATCH), "gzip")
+    assert (status, content, headers.get("Content-Encoding")) == (200, PATCH, None)
+
+
+def small_json(place: Place) -> list[tuple[str, Path]]:
+    """Give the path at the relay and the site's file of a manifest and of signed metadata."""
+    (manifest,) = (place.folder / "site/targets/household/2").iterdir()
+    return [
+        (f"targets/household/2/{manifest.name}", manifest),
+        ("metadata/timestamp.json", place.folder / "site/metadata/timestamp.json"),
+    ]
+
+
+def asked(url: str, path: str, encoding: str) -> tuple[int, bytes, Mapping[str, str]]:
+    """Ask as a device does that takes ``encoding``; give status, body as it travelled, headers."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    try:
+        connection.request("GET", f"/{path}", headers={"Accept-Encoding": encoding})
+        answer = connection.getresponse()
+        return answer.status, answer.read(), dict(answer.getheaders())
+    finally:
+        connection.close()
 
 
 def test_fifty_devices_that_ask_together_cause_one_request_to_the_site(place: Place) -> None:

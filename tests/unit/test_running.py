@@ -29,12 +29,12 @@ class FakeModel:
         self.runs = 0
         self.fails = False
 
-    def classify(self, image: Any) -> Any:
+    def judge(self, image: Any) -> Any:
         """Run once."""
         self.runs += 1
         if self.fails:
             raise ReleaseError("it does not run")
-        return np.array([1.0], np.float32)
+        return np.array([1.0], np.float32), None
 
 
 class Bench:
@@ -87,7 +87,7 @@ class Bench:
         crops = self.crops_a_frame if model else 0
         for _ in range(crops):
             assert model is not None
-            model.classify(frame.image)
+            model.judge(frame.image)
         return SimpleNamespace(motion=crops > 0, crops_classified=crops)
 
     def offer(self, version: int) -> None:

