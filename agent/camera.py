@@ -120,7 +120,7 @@ class Camera:
         self._thread.join(timeout=2.0)
 
     def stop(self) -> None:
-        """End the iteration; may be called from any thread and from a signal handler."""
+        """End the iteration; may be called from any thread."""
         self._stop.set()
         with self._changed:
             self._changed.notify_all()

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -157,18 +158,35 @@ class _ByteCounter:
 
 @contextmanager
 def _ended_by_signals(ending: threading.Event, stop: Callable[[], None]) -> Iterator[None]:
-    """Let SIGTERM and Ctrl-C set ``ending`` and call ``stop``: the loop ends after the frame that it is at."""
+    """Let SIGTERM and Ctrl-C set ``ending`` and call ``stop``: the loop ends after the frame that it is at.
 
-    def end(number: int, stack: object) -> None:
-        if ending.is_set():
+    A handler runs between any two steps of the main thread, in the middle of a log line or with a lock held: to log
+    or to take that lock there fails, or waits for ever. It writes one byte, and a thread does the rest.
+    """
+    reading, writing = os.pipe()
+    asked = False
+
+    def ask(number: int, stack: object) -> None:
+        nonlocal asked
+        if asked:
             raise KeyboardInterrupt  # asked twice: whatever hangs must not keep us
-        log_event(logger, "agent.ending", signal=signal.Signals(number).name)
-        ending.set()
-        stop()
+        asked = True
+        os.write(writing, bytes((number,)))
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    def end() -> None:
+        for number in os.read(reading, 1):  # nothing when the pipe is closed: it ended by itself
+            log_event(logger, "agent.ending", signal=signal.Signals(number).name)
+            ending.set()
+            stop()
+
+    ender = threading.Thread(target=end, name="signals", daemon=True)
+    ender.start()
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        os.close(writing)
+        ender.join()
+        os.close(reading)

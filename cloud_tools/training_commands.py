@@ -150,6 +150,10 @@ def train_command(
         body["update"] = {**size.files, "total": size.total}
         parts = ", ".join(f"{name} {count:,}" for name, count in size.files.items() if count)
         lines.append(f"update from {base}: {size.total:,} bytes ({parts})")
+    if settings["fine_tune"] is not None:
+        tuned = manifest.provenance["backbone"]["fine_tuned"]
+        before, after = tuned["held_out_loss"]
+        lines.append(f"fine-tuned {tuned['layers']} layers: loss on held-out train crops {before:.4f} to {after:.4f}")
     if settings["forget"]:
         lines.append(f"the pictures of {', '.join(settings['forget'])} in {dataset} are yours to delete")
     for frontier in tried:
