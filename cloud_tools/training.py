@@ -30,7 +30,7 @@ from contract.errors import InputError
 from contract.files import sha256_file
 from contract.manifest import NAME, Manifest, Preprocess
 
-SLACK = 200  # bytes that the guess of release.json's size may be too large: names and numbers differ in length
+SLACK = 100  # bytes that the guess of release.json's size may be too large: names and numbers differ in length
 SLACK_MEASURED = 40  # the same, once one was written
 
 
