@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cloud_tools.backbones import Backbone
 from cloud_tools.baseline import histogram
-from cloud_tools.dataset import Crop, Dataset, load_dataset
+from cloud_tools.dataset import Crop, Dataset, label_numbers, load_dataset
 from cloud_tools.embeddings import embed
 from cloud_tools.splits import TEST, TRAIN
 from cloud_tools.tflite_file import TfliteFile, read_model
@@ -73,7 +73,7 @@ def load(bundle: Path, dataset: Dataset) -> Bench:
         return Views(crops, wide, wide @ weights + bias, probabilities(head, features), colours)
 
     train = dataset.side(TRAIN)
-    numbers = np.array([manifest.labels.index(crop.person) for crop in train], np.int64)
+    numbers = label_numbers(train, manifest.labels)
     foreign = views(dataset.side(TEST, strangers=True))
     return Bench(weights, manifest.familiarity.energy, numbers, views(train), views(dataset.side(TEST)), foreign)
 

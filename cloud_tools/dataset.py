@@ -5,10 +5,13 @@ cut, no resizing). Strangers' crops have the person ``unknown`` and are for eval
 them. The digest is over what is in it (pixels, people, sides, times), not over paths, dates or PNG encoders.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from cloud_tools.cache import digest_of
 from cloud_tools.splits import TEST, TRAIN
@@ -79,6 +82,11 @@ class Dataset:
 def pixel_digest(image: Image) -> str:
     """Give the SHA-256 of a picture's size and pixels."""
     return digest_of(f"{image.shape[0]}x{image.shape[1]}", image.tobytes())
+
+
+def label_numbers(crops: Sequence[Crop], labels: Sequence[str]) -> NDArray[np.int64]:
+    """Give the place of each crop's person among ``labels`` (n)."""
+    return np.array([labels.index(crop.person) for crop in crops], np.int64)
 
 
 def load_dataset(folder: Path) -> Dataset:

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cloud_tools import baseline
 from cloud_tools.cache import digest_of
 from cloud_tools.calibration import windows
 from cloud_tools.chain import Chain, Probabilities, Scores
-from cloud_tools.dataset import Crop, Dataset
+from cloud_tools.dataset import Crop, Dataset, label_numbers
 from cloud_tools.splits import TEST, TRAIN
 from cloud_tools.unknown import Limits, Rates, Scored, rates
 from contract.errors import InputError
@@ -227,13 +226,9 @@ def _baseline(dataset: Dataset) -> dict[str, Any] | None:
     train, test, people = dataset.side(TRAIN), dataset.side(TEST), dataset.people
     if not train:
         return None
-    truth = _numbers(test, people)
-    said = baseline.nearest(map(dataset.image, train), _numbers(train, people), map(dataset.image, test))
+    truth = label_numbers(test, people)
+    said = baseline.nearest(map(dataset.image, train), label_numbers(train, people), map(dataset.image, test))
     per_person = {
         name: round(float((said == truth)[truth == i].mean()), 4) for i, name in enumerate(people) if i in truth
     }
     return {"name": baseline.NAME, "accuracy": round(float((said == truth).mean()), 4), "per_person": per_person}
-
-
-def _numbers(crops: Sequence[Crop], people: Sequence[str]) -> NDArray[np.int64]:
-    return np.array([people.index(crop.person) for crop in crops], np.int64)

@@ -66,8 +66,7 @@ def convert(model: Any, precision: str = "float32", pictures: NDArray[np.uint8] 
             return bytes(converter.convert())
     except OSError:
         raise
-    # ConverterError, OpError, ValueError, AssertionError: the converter raises whatever the pass at fault does
-    except Exception as error:
+    except Exception as error:  # ConverterError, OpError, ...: the converter raises whatever the pass at fault does
         raise ExportError(f"{model.name}: the converter refuses it: {' '.join(str(error).split())[:160]}") from error
 
 

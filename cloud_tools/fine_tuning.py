@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud_tools.backbones import MOST_SHARE, TOLERANCE, Backbone
-from cloud_tools.dataset import Crop, Dataset
+from cloud_tools.dataset import Crop, Dataset, label_numbers
 from cloud_tools.export import compare_outputs
 from cloud_tools.heads import EPOCHS, MOST_COST, Graph, Side, Weights, fit_balanced, snapped_moves
 from cloud_tools.tail import Arrays, Tail
@@ -69,7 +69,7 @@ def fine_tune(backbone: Backbone, dataset: Dataset, crops: Sequence[Crop], task:
     tensors = _tensors(backbone, dataset, crops)
     data = _Data(
         tail.run_before(tensors, lambda done, total: told("frozen layers", done, total)),
-        np.array([task.labels.index(crop.person) for crop in crops], np.int64),
+        label_numbers(crops, task.labels),
     )
     joint = _warmed(graph, tail, task, data, early, told)
     before = _measure(joint, data, late)
@@ -156,7 +156,7 @@ def _train(
         told("fine-tuning", epoch + 1, FINE_TUNING_EPOCHS)
 
     rows, labels = data.rows(early), data.labels[early]
-    fit_balanced(joint, rows, labels, int(data.labels.max()) + 1, FINE_TUNING_EPOCHS, watch, rate=RATE)
+    fit_balanced(joint, rows, labels, joint.output_shape[-1], FINE_TUNING_EPOCHS, watch, rate=RATE)
     if best is not None:
         joint.set_weights(best)
     return best is not None

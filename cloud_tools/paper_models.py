@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud_tools.cache import cache_folder, digest_of
-from cloud_tools.dataset import Crop, Dataset, load_dataset
+from cloud_tools.dataset import Crop, Dataset, label_numbers, load_dataset
 from cloud_tools.engine import fresh_session, keras, tensorflow
 from cloud_tools.paper_networks import PEOPLE, SIZE, PaperNetwork, build, check_parameters, load_base
 from cloud_tools.quiet import quiet
@@ -109,7 +109,7 @@ def _train_side(count: int) -> tuple[Sequence[Crop], NDArray[np.int64], Dataset]
     for person in dataset.people[:PEOPLE]:
         mine = [crop for crop in dataset.side(TRAIN) if crop.person == person]
         crops += mine[:: max(1, len(mine) * PEOPLE // count)][: count // PEOPLE]
-    return crops, np.array([dataset.people.index(crop.person) for crop in crops], np.int64), dataset
+    return crops, label_numbers(crops, dataset.people), dataset
 
 
 def _features(network: PaperNetwork, pictures: NDArray[np.uint8], progress: Progress) -> NDArray[np.float32]:

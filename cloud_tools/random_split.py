@@ -15,7 +15,7 @@ import numpy as np
 
 from cloud_tools.backbones import Backbone
 from cloud_tools.chain import Probabilities
-from cloud_tools.dataset import Crop, Dataset
+from cloud_tools.dataset import Crop, Dataset, label_numbers
 from cloud_tools.embeddings import Features, embed
 from cloud_tools.evaluation import window_means
 from cloud_tools.heads import KINDS, Side, train_head
@@ -120,7 +120,7 @@ def _measure(
 ) -> SplitScore:
     inside = set(chosen)
     rest = [i for i in range(len(crops)) if i not in inside]
-    numbers = np.array([people.index(crop.person) for crop in crops], np.int64)
+    numbers = label_numbers(crops, people)
     train, test = (Side(features[rows], numbers[rows]) for rows in (list(chosen), rest))
     head = train_head(kind, people, train, test, epochs=epochs, seed=seed, progress=progress)
     return _score(people, [crops[i] for i in rest], _answers(head.data, features[rest]))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud_tools.dataset import Crop, Dataset
+from cloud_tools.dataset import Crop, Dataset, label_numbers
 from cloud_tools.export import export_tflite
 from cloud_tools.heads import fit_balanced
 from cloud_tools.networks import SIZE, build_scratch, deployable
@@ -33,10 +33,10 @@ def train_scratch(
     """
     crops = dataset.side(TRAIN)
     pictures = _pictures(dataset, crops)
-    numbers = np.array([list(labels).index(crop.person) for crop in crops], np.int64)
+    numbers = label_numbers(crops, labels)
     model = build_scratch(len(labels), seed)
     fit_balanced(model, pictures, numbers, len(labels), epochs, lambda epoch, _: progress(epoch + 1, epochs))
-    samples = pictures[: min(COMPARED, len(pictures))].astype(np.float32)
+    samples = pictures[:COMPARED].astype(np.float32)
     return export_tflite(deployable(model), samples, TOLERANCE)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cloud_tools.augmentation import vary, with_variants
 from cloud_tools.backbone_choice import HOUSEHOLD, BackboneChoice, choose_backbone
 from cloud_tools.backbones import Backbone
-from cloud_tools.dataset import Crop, Dataset, check_trainable
+from cloud_tools.dataset import Crop, Dataset, check_trainable, label_numbers
 from cloud_tools.embeddings import Features, embed
 from cloud_tools.fine_tuning import is_fine_tuned
 from cloud_tools.heads import KINDS, Side, Weights, warm_start
@@ -93,8 +93,7 @@ class Run:
     def side(self, split: str) -> Side:
         """Give one side of the dataset."""
         crops = self.dataset.side(split)
-        numbers = [self.labels.index(crop.person) for crop in crops]
-        return Side(self.features(crops, f"features ({split})"), np.array(numbers, np.int64))
+        return Side(self.features(crops, f"features ({split})"), label_numbers(crops, self.labels))
 
     def tell(self, what: str) -> Callable[[int, int], None]:
         """Give a function (done, total) for the progress of ``what``."""
@@ -195,9 +194,8 @@ def _variants(run: Run) -> Side | None:
     if not settings.augment:
         return None
     varied = vary(run.dataset, crops, settings.augment, settings.seed)
-    numbers = [run.labels.index(crop.person) for crop in varied.crops]
     features = replace(run, dataset=varied).features(varied.crops, "features (variants)")
-    return Side(features, np.array(numbers, np.int64))
+    return Side(features, label_numbers(varied.crops, run.labels))
 
 
 def _strangers(run: Run) -> tuple[tuple[Crop, ...], Features]:
