@@ -22,7 +22,7 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; give its exit code."""
+    """Run one command; return its exit code."""
     options = _parser().parse_args(arguments)
     return run_command("agent", lambda: _run(options))
 

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agent.config import AgentConfig
-from agent.download import Downloads
-from agent.plan import Policy, Reason
-from agent.progress import Progress
-from agent.record import Record, Slot
-from agent.slots import Slots, open_slots, read_record, slot_problem
-from agent.trial import RollBackAsked
-from agent.update import Updater
+from agent.updates.download import Downloads
+from agent.updates.installer import Updater
+from agent.updates.plan import Policy, Reason
+from agent.updates.progress import Progress
+from agent.updates.record import Record, Slot
+from agent.updates.slots import Slots, open_slots, read_record, slot_problem
+from agent.updates.state_machine import RollBackAsked
 from contract.errors import InputError, ReleaseError
 from contract.events import log_event, start_logging
 from contract.trust import TrustedSite
@@ -33,7 +33,7 @@ def run(config: AgentConfig) -> int:
         InputError: an agent runs on the data folder already, or the source is no camera and no video.
         PeerError: the camera gives no more frames.
     """
-    from agent.camera import open_camera
+    from agent.camera.camera import open_camera
     from agent.wiring import Agent
 
     start_logging()
@@ -49,7 +49,7 @@ def run(config: AgentConfig) -> int:
 def status(config: AgentConfig, *, as_json: bool) -> int:
     """Print the state of the device; an agent may be running."""
     from agent import status as view
-    from agent.progress import last_update
+    from agent.updates.progress import last_update
 
     if as_json:
         print(json.dumps(view.status(config.data), indent=1))
@@ -135,7 +135,7 @@ def doctor(config: AgentConfig, *, as_json: bool) -> int:
 
 
 def make_updater(config: AgentConfig, slots: Slots, ending: threading.Event) -> Updater:
-    """Give the updater of this device, with nobody yet to swap its model or to be told; ``ending`` ends its waits."""
+    """Return the updater of this device, which nobody listens to yet; ``ending`` ends its waits."""
     headers = {"Kinwatch-Device": config.id}
     site = TrustedSite(config.relay.url, config.relay.root, config.data / "trust", headers=headers)
     downloads = Downloads(config.data / "downloads", config.relay.url, wait=ending.wait, headers=headers)

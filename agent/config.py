@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.camera import CameraSettings
-from agent.consensus import ConsensusSettings
-from agent.motion import MotionSettings
-from agent.proving import TrialSettings
-from agent.tracking import TrackSettings
+from agent.camera.camera import CameraSettings
+from agent.updates.proving import TrialSettings
+from agent.vision.consensus import ConsensusSettings
+from agent.vision.motion import MotionSettings
+from agent.vision.tracking import TrackSettings
 from contract.broker import MqttSettings
 from contract.checks import check_http_url, check_poll, parse_object, safe_name
 from contract.config import load_config
@@ -88,7 +88,7 @@ def load(path: Path) -> AgentConfig:
 
 
 def _is_root(path: Path) -> bool:
-    """Tell whether ``path`` is what its name says; else every update would fail, and seem to be the relay's fault."""
+    """Return whether ``path`` is root metadata; else every update would fail, and seem the relay's fault."""
     try:
         signed = parse_object(read_capped(path, ROOT_MOST_BYTES), str(path)).get("signed")
     except (OSError, InputError):

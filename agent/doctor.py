@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.config import AgentConfig
-from agent.disk import free_bytes
-from agent.plan import Policy
-from agent.selftest import run_selftest
-from agent.slots import read_record, slot_problem
+from agent.updates.disk import free_bytes
+from agent.updates.plan import Policy
+from agent.updates.selftest import run_selftest
+from agent.updates.slots import read_record, slot_problem
 from contract.errors import InputError, KinwatchError, PeerError, StorageError
 from contract.trust import TrustedSite
 
@@ -49,7 +49,7 @@ def examine(config: AgentConfig) -> list[Finding]:
 
 
 def table(findings: list[Finding]) -> str:
-    """Give the findings for a person, a line each."""
+    """Return the findings for a person, a line each."""
     return "\n".join(f"{'ok  ' if f.ok else 'FAIL'}  {f.name:<8}  {f.text}" for f in findings)
 
 
@@ -88,7 +88,7 @@ def _runtime(config: AgentConfig) -> str:
 
 
 def _camera(config: AgentConfig) -> str:
-    from agent.camera import open_camera
+    from agent.camera.camera import open_camera
 
     with open_camera(config.camera) as camera:
         frame = next(iter(camera), None)

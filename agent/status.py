@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from agent.progress import last_update
-from agent.record import Record, Slot, describe
-from agent.slots import read_record
-from agent.trial import state
+from agent.updates.progress import last_update
+from agent.updates.record import Record, Slot, describe
+from agent.updates.slots import read_record
+from agent.updates.state_machine import state
 
 
 def status(data: Path) -> dict[str, Any]:
-    """Give the state of the device whose data folder is ``data``.
+    """Return the state of the device whose data folder is ``data``.
 
     Raises:
         InputError: the state file is damaged (the next start rebuilds it).
@@ -30,7 +30,7 @@ def status(data: Path) -> dict[str, Any]:
 
 
 def table(record: Record | None, last: dict[str, Any] | None) -> str:
-    """Give the same for a person, a line a fact."""
+    """Return the same for a person, a line a fact."""
     if record is None:
         return "no release was ever installed here"
     lines = [f"model       {record.model}", f"state       {state(record).name.lower()}"]

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.metrics import temperature
-from agent.proving import Proving, TrialSettings
-from agent.record import Phase
-from agent.running import RunningModel
+from agent.home.metrics import temperature
+from agent.updates.proving import Proving, TrialSettings
+from agent.updates.record import Phase
+from agent.updates.running_model import RunningModel
 from contract.errors import ReleaseError
 from contract.events import log_event
 from contract.sd_notify import notify, watchdog_interval_s
@@ -26,7 +26,7 @@ METRICS_S = 10.0
 
 
 class Frame(Protocol):
-    """What the loop needs of a frame (``agent.camera.Frame``)."""
+    """What the loop needs of a frame (``agent.camera.camera.Frame``)."""
 
     @property
     def image(self) -> NDArray[np.uint8]:
@@ -38,7 +38,7 @@ class Frame(Protocol):
 
 
 class FrameResult(Protocol):
-    """What the loop needs of a step's result (``agent.pipeline.FrameResult``)."""
+    """What the loop needs of a step's result (``agent.vision.pipeline.FrameResult``)."""
 
     @property
     def motion(self) -> bool:
@@ -166,6 +166,6 @@ class Watch:
 
 
 def centre(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Give the middle of ``image``, half as wide and half as high: a copy."""
+    """Return the middle of ``image``, half as wide and half as high: a copy."""
     height, width = image.shape[:2]
     return np.ascontiguousarray(image[height // 4 : height - height // 4, width // 4 : width - width // 4])

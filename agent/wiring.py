@@ -7,19 +7,19 @@ slots (locked inside), the reporter (locked inside) and one offered model (locke
 import time
 from typing import Any
 
-from agent.camera import Camera
-from agent.classifier import load_classifier
+from agent.camera.camera import Camera
 from agent.config import AgentConfig
-from agent.metrics import StageTimes
-from agent.pipeline import Pipeline, PipelineSettings
-from agent.reporter import Reporter
-from agent.running import RunningModel
-from agent.sightings import Sighting, SightingLog
-from agent.slots import Slots
-from agent.starts import HEALTHY_S, StartCount
-from agent.trial import Step
-from agent.update import Updater
-from agent.updating import UpdateThread
+from agent.home.metrics import StageTimes
+from agent.home.reporter import Reporter
+from agent.updates.installer import Updater
+from agent.updates.running_model import RunningModel
+from agent.updates.schedule import UpdateThread
+from agent.updates.slots import Slots
+from agent.updates.starts import HEALTHY_S, StartCount
+from agent.updates.state_machine import Step
+from agent.vision.classifier import load_classifier
+from agent.vision.pipeline import Pipeline, PipelineSettings
+from agent.vision.sightings import Sighting, SightingLog
 from agent.watch import Watch
 from contract.errors import InputError, PeerError
 from contract.topics import edge_release_topic

@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud_tools.backbones import Backbone
-from cloud_tools.baseline import histogram
-from cloud_tools.dataset import Crop, Dataset, label_numbers, load_dataset
-from cloud_tools.embeddings import embed
-from cloud_tools.splits import TEST, TRAIN
-from cloud_tools.tflite_file import TfliteFile, read_model
-from cloud_tools.trial_head import probabilities
-from cloud_tools.unknown import auroc, fit_means, window_means
+from cloud_tools.backbones.backbone import Backbone
+from cloud_tools.datasets.dataset import Crop, Dataset, label_numbers, load_dataset
+from cloud_tools.datasets.splits import TEST, TRAIN
+from cloud_tools.evaluation.baseline import histogram
+from cloud_tools.evaluation.strangers import auroc, fit_means, window_means
+from cloud_tools.tflite.tflite_file import TfliteFile, read_model
+from cloud_tools.training.features import embed
+from cloud_tools.training.held_out_head import probabilities
 from contract.errors import InputError
 from contract.familiarity import Familiarity
 from contract.likeness import Likeness, energy
@@ -79,7 +79,7 @@ def load(bundle: Path, dataset: Dataset) -> Bench:
 
 
 def from_the_head(bench: Bench, views: Views) -> Iterator[tuple[str, int, Rows]]:
-    """Give the scores that the head knows (centring costs the centre): name, bytes, and a value a crop.
+    """Return the scores that the head knows (centring costs the centre): name, bytes, and a value a crop.
 
     A higher one is more like a member.
     """
@@ -99,7 +99,7 @@ def from_the_head(bench: Bench, views: Views) -> Iterator[tuple[str, int, Rows]]
 
 
 def from_features(bench: Bench, views: Views) -> Iterator[tuple[str, int, Rows]]:
-    """Give the scores that need data about the members' features."""
+    """Return the scores that need data about the members' features."""
     known, asked = bench.train.features, views.features
     means = class_means(known, bench.labels)
     yield "distance to the nearest mean", means.size, -distances(asked, means)
@@ -123,7 +123,7 @@ def from_features(bench: Bench, views: Views) -> Iterator[tuple[str, int, Rows]]
 
 
 def from_colours(bench: Bench, views: Views) -> Iterator[tuple[str, int, Rows]]:
-    """Give the scores of clothes: HSV histograms of four stripes."""
+    """Return the scores of clothes: HSV histograms of four stripes."""
     known, asked = bench.train.colours, views.colours
     means = class_means(known, bench.labels)
     yield "HSV: cosine with the nearest mean", means.size, (unit(asked) @ unit(means).T).max(axis=1)
@@ -133,17 +133,17 @@ def from_colours(bench: Bench, views: Views) -> Iterator[tuple[str, int, Rows]]:
 
 
 def class_means(rows: Rows, labels: NDArray[np.int64]) -> Rows:
-    """Give the mean row of each label."""
+    """Return the mean row of each label."""
     return np.stack([rows[labels == label].mean(axis=0) for label in range(int(labels.max()) + 1)])
 
 
 def distances(rows: Rows, means: Rows) -> Rows:
-    """Give each row's distance to the nearest of ``means``."""
+    """Return each row's distance to the nearest of ``means``."""
     return np.asarray(np.min([np.linalg.norm(rows - mean, axis=1) for mean in means], axis=0))
 
 
 def mahalanobis(known: Rows, labels: NDArray[np.int64], asked: Rows, shrink: float = 0.3) -> Rows:
-    """Give each row's squared distance to the nearest mean, under the shared covariance drawn to a round one."""
+    """Return each row's squared distance to the nearest mean, under the shared covariance drawn to a round one."""
     means = class_means(known, labels)
     around = known - means[labels]
     shared = around.T @ around / len(around)
@@ -153,12 +153,12 @@ def mahalanobis(known: Rows, labels: NDArray[np.int64], asked: Rows, shrink: flo
 
 
 def unit(rows: Rows) -> Rows:
-    """Give ``rows`` with length 1."""
+    """Return ``rows`` with length 1."""
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9))
 
 
 def far(known: Rows, foreign: Rows) -> float:
-    """Give the share of strangers over the threshold that refuses a tenth of the members."""
+    """Return the share of strangers over the threshold that refuses a tenth of the members."""
     return float((foreign >= np.quantile(known, 0.1)).mean())
 
 

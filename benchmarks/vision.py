@@ -15,15 +15,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from agent.camera import CameraSettings, Frame, open_camera
-from agent.classifier import load_classifier
-from agent.consensus import ConsensusSettings
-from agent.motion import MotionDetector, MotionSettings
-from agent.pipeline import Pipeline, PipelineSettings
-from agent.sightings import Sighting
-from agent.tracking import Track, Tracks, TrackSettings, advance
+from agent.camera.camera import CameraSettings, Frame, open_camera
+from agent.vision.classifier import load_classifier
+from agent.vision.consensus import ConsensusSettings
+from agent.vision.motion import MotionDetector, MotionSettings
+from agent.vision.pipeline import Pipeline, PipelineSettings
+from agent.vision.sightings import Sighting
+from agent.vision.tracking import Track, Tracks, TrackSettings, advance
+from cloud_tools.datasets.labels import Labels, load_labels
 from cloud_tools.inputs import LABELS, sample_video
-from cloud_tools.labels import Labels, load_labels
 from contract.preprocess import Box, Image
 
 TINY = Path(__file__).parents[1] / "tests" / "vectors" / "bundle_tiny"
@@ -57,14 +57,14 @@ class TrackScore:
 
 
 def images(video: Path) -> Iterator[Image]:
-    """Give the frames of ``video``, none dropped."""
+    """Return the frames of ``video``, none dropped."""
     with open_camera(CameraSettings(str(video), pace=0)) as camera:
         for frame in camera:
             yield frame.image
 
 
 def labelled(labels: Labels) -> dict[int, list[tuple[str, Box]]]:
-    """Give who stands where, by frame."""
+    """Return who stands where, by frame."""
     found: dict[int, list[tuple[str, Box]]] = {}
     for person, boxes in {**labels.household, **labels.strangers}.items():
         for frame, box in boxes.items():
@@ -73,7 +73,7 @@ def labelled(labels: Labels) -> dict[int, list[tuple[str, Box]]]:
 
 
 def overlap(first: Box, second: Box) -> float:
-    """Give intersection over union."""
+    """Return intersection over union."""
     width = min(first[0] + first[2], second[0] + second[2]) - max(first[0], second[0])
     height = min(first[1] + first[3], second[1] + second[3]) - max(first[1], second[1])
     if width <= 0 or height <= 0:
@@ -82,7 +82,7 @@ def overlap(first: Box, second: Box) -> float:
 
 
 def find_boxes(frames: Iterator[Image], settings: MotionSettings | None = None) -> tuple[list[list[Box]], float]:
-    """Give the boxes of every frame, and the mean processor time a frame in ms, without decoding."""
+    """Return the boxes of every frame, and the mean processor time a frame in ms, without decoding."""
     detector, boxes, busy = MotionDetector(settings), [], 0.0
     for image in frames:
         begin = time.thread_time()
@@ -108,7 +108,7 @@ def _holds_centre(found: Box, box: Box) -> bool:
 
 
 def follow(boxes: Sequence[Sequence[Box]], settings: TrackSettings | None = None) -> list[tuple[Track, ...]]:
-    """Give the tracks seen in every frame."""
+    """Return the tracks seen in every frame."""
     settings, tracks, seen = settings or TrackSettings(), Tracks(), []
     for number, found in enumerate(boxes):
         done = advance(tracks, found, number, settings)
@@ -145,7 +145,7 @@ def score_tracks(seen: Sequence[tuple[Track, ...]], labels: Labels) -> TrackScor
 
 
 def visits(labels: Labels) -> list[tuple[str, list[tuple[int, Box]]]]:
-    """Give each person's stretches of labelled frames."""
+    """Return each person's stretches of labelled frames."""
     found: list[tuple[str, list[tuple[int, Box]]]] = []
     for person, boxes in {**labels.household, **labels.strangers}.items():
         last = None
@@ -158,7 +158,7 @@ def visits(labels: Labels) -> list[tuple[str, list[tuple[int, Box]]]]:
 
 
 def empty_scene(video: Path) -> Image:
-    """Give the street without people: the median of every twentieth frame."""
+    """Return the street without people: the median of every twentieth frame."""
     return np.asarray(np.median(np.stack(list(images(video))[::20]), axis=0), np.uint8)
 
 
@@ -197,7 +197,7 @@ def _lamp(scene: Image, lit: bool) -> np.ndarray:
 
 
 def hard_cases(video: Path, labels: Labels) -> dict[str, MotionScore]:
-    """Give how many people are found when the sample video is made harder."""
+    """Return how many people are found when the sample video is made harder."""
 
     def shaken() -> Iterator[Image]:
         for number, image in enumerate(images(video)):
@@ -222,7 +222,7 @@ def _boxes_of(frames: Iterator[Image], labels: Labels) -> tuple[list[list[Box]],
 
 
 def run_pipeline(video: Path, bundle: Path) -> tuple[dict[str, float], list[Sighting], float]:
-    """Give the counters, the sightings and the processor time a frame in ms, of the whole pipeline."""
+    """Return the counters, the sightings and the processor time a frame in ms, of the whole pipeline."""
     sightings: list[Sighting] = []
     pipeline = Pipeline(PipelineSettings("bench", consensus=ConsensusSettings()), sightings.append)
     pipeline.use(load_classifier(bundle))

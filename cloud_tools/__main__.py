@@ -12,7 +12,9 @@ from contract.errors import missing_package, run_command
 try:
     import click
 
-    from cloud_tools import evaluation_commands, publishing_commands, training_commands
+    from cloud_tools.commands import evaluate as evaluation_commands
+    from cloud_tools.commands import publish as publishing_commands
+    from cloud_tools.commands import train as training_commands
 except ModuleNotFoundError as missing:
     sys.exit(missing_package("cloud_tools", missing))
 
@@ -28,7 +30,7 @@ for command in (*training_commands.commands, *evaluation_commands.commands, *pub
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; give its exit code: 0 done, 1 failed, 2 wrong usage, 78 wrong configuration."""
+    """Run the command line; return its exit code: 0 done, 1 failed, 2 wrong usage, 78 wrong configuration."""
     # OpenCV and its FFmpeg would put lines of their own before ours about the same file; they read this at import.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

@@ -13,7 +13,7 @@ from contract.files import atomic_file, sha256_file
 
 
 def cache_folder() -> Path:
-    """Give the cache folder: $KINWATCH_CACHE, else $XDG_CACHE_HOME/kinwatch, else ~/.cache/kinwatch; made if missing.
+    """Return the cache folder: $KINWATCH_CACHE, else $XDG_CACHE_HOME/kinwatch, else ~/.cache/kinwatch; it is made.
 
     Raises:
         OSError: it cannot be made.
@@ -26,7 +26,7 @@ def cache_folder() -> Path:
 
 
 def pinned_file(name: str, sha256: str, fetch: Callable[[Path], None]) -> Path:
-    """Give the cached file whose digest is ``sha256``; ``fetch`` writes it to a path when it is missing or damaged.
+    """Return the cached file whose digest is ``sha256``; ``fetch`` writes it to a path when it is missing or damaged.
 
     The digest is checked on each use. A complete file is never fetched again; one that was damaged is a miss.
 
@@ -51,7 +51,7 @@ def pinned_file(name: str, sha256: str, fetch: Callable[[Path], None]) -> Path:
 
 
 def digest_of(*parts: str | bytes) -> str:
-    """Give one SHA-256 (hexadecimal) over ``parts``, each with its length, so that no two lists give the same."""
+    """Return one SHA-256 (hexadecimal) over ``parts``, each with its length, so that no two lists give the same."""
     total = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part

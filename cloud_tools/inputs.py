@@ -2,7 +2,7 @@
 
 The video is pinned by SHA-256, fetched once through the ordinary client (apt-get resumes and verifies its own
 transfers), and kept in the cache folder; after that nothing here needs a network. A user's own file always goes
-first. Source: Debian package ``opencv-doc``. Backbone weights come by ``cloud_tools.weight_sources``.
+first. Source: Debian package ``opencv-doc``. Backbone weights come by ``cloud_tools.backbones.weight_sources``.
 """
 
 import gzip
@@ -26,7 +26,7 @@ OWN_VIDEO = "KINWATCH_VIDEO"
 
 
 def sample_video(own: Path | None = None) -> Path:
-    """Give the sample video vtest.avi: ``own`` or $KINWATCH_VIDEO if given, else the cache, else the Debian package.
+    """Return the sample video vtest.avi: ``own`` or $KINWATCH_VIDEO if given, the cache, or the Debian package.
 
     Raises:
         InputError: the own file is missing, or what was fetched is not the pinned file.
@@ -106,7 +106,7 @@ def run_client(command: Sequence[str], folder: Path) -> "subprocess.CompletedPro
 
 
 def last_line(text: str) -> str:
-    """Give the line of a client's messages that says what went wrong, at most 200 characters."""
+    """Return the line of a client's messages that says what went wrong, at most 200 characters."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith(("E:", "ERROR"))]
     return ((errors or lines or ["no message"])[-1])[:200]

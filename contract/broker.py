@@ -48,5 +48,5 @@ class MqttSettings:
         self.address()
 
     def address(self) -> BrokerAddress:
-        """Give the broker's address; InputError when it is none."""
+        """Return the broker's address; InputError when it is none."""
         return parse_broker(self.broker)

@@ -45,50 +45,50 @@ class Fields:
         return value
 
     def text(self, key: str, longest: int = 200) -> str:
-        """Give the string ``key`` of at most ``longest`` characters."""
+        """Return the string ``key`` of at most ``longest`` characters."""
         value: str = self._get(key, str, "a string")
         if len(value) > longest:
             raise InputError(f"{self.where}: {key} is longer than {longest} characters")
         return value
 
     def name(self, key: str) -> str:
-        """Give ``key`` as a name that is safe as a file, topic and URL part."""
+        """Return ``key`` as a name that is safe as a file, topic and URL part."""
         return safe_name(self.text(key), f"{self.where}: {key}")
 
     def sha256(self, key: str) -> str:
-        """Give ``key`` as a SHA-256 in lower-case hexadecimal."""
+        """Return ``key`` as a SHA-256 in lower-case hexadecimal."""
         value = self.text(key)
         if not _SHA256.fullmatch(value):
             raise InputError(f"{self.where}: {key} must be a SHA-256 in hexadecimal")
         return value
 
     def integer(self, key: str, least: int = 0, most: int = 2**53) -> int:
-        """Give the whole number ``key`` from ``least`` to ``most``."""
+        """Return the whole number ``key`` from ``least`` to ``most``."""
         value: int = self._get(key, int, "a whole number")
         if not least <= value <= most:
             raise InputError(f"{self.where}: {key} must be from {least} to {most}")
         return value
 
     def number(self, key: str, least: float = -1e30, most: float = 1e30) -> float:
-        """Give the finite number ``key`` from ``least`` to ``most``."""
+        """Return the finite number ``key`` from ``least`` to ``most``."""
         value = float(self._get(key, (int, float), "a number"))
         if not least <= value <= most:
             raise InputError(f"{self.where}: {key} must be from {least:g} to {most:g}")
         return value
 
     def boolean(self, key: str) -> bool:
-        """Give ``key``, true or false."""
+        """Return ``key``, true or false."""
         return bool(self._get(key, bool, "true or false"))
 
     def items(self, key: str, most: int = 1000) -> list[Any]:
-        """Give the list ``key`` of at most ``most`` items."""
+        """Return the list ``key`` of at most ``most`` items."""
         value: list[Any] = self._get(key, list, "a list")
         if len(value) > most:
             raise InputError(f"{self.where}: {key} has more than {most} items")
         return value
 
     def object(self, key: str) -> "Fields":
-        """Give the object ``key``."""
+        """Return the object ``key``."""
         return Fields(self.value.get(key), f"{self.where}: {key}")
 
 
@@ -106,7 +106,7 @@ def check_poll(poll_s: float) -> None:
 
 
 def safe_name(value: str, where: str) -> str:
-    """Give ``value`` if it is safe as one part of a path, topic or URL; InputError otherwise."""
+    """Return ``value`` if it is safe as one part of a path, topic or URL; InputError otherwise."""
     if not _NAME.fullmatch(value):
         raise InputError(f"{where}: {value!r} is not a plain name (letters, digits, '.', '_', '-'; at most 64)")
     return value

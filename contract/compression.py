@@ -16,12 +16,12 @@ _GZIP_WINDOW = 31  # zlib's way to say: with gzip's header
 
 @functools.lru_cache(maxsize=64)  # a relay sends the same few documents to every device
 def packed(data: bytes) -> bytes:
-    """Give ``data`` as gzip, the same bytes each time."""
+    """Return ``data`` as gzip, the same bytes each time."""
     return gzip.compress(data, 9, mtime=0)
 
 
 def unpacked(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Give the content of a gzip stream piece by piece, at most 64 KiB each.
+    """Return the content of a gzip stream piece by piece, at most 64 KiB each.
 
     Raises:
         ValueError: it is no gzip, or ends too early.

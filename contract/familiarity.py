@@ -48,7 +48,7 @@ def parse_familiarity(fields: Fields) -> Familiarity:
 
 
 def pack_means(rows: Sequence[Sequence[int]]) -> str:
-    """Give whole numbers 0..255 (labels x channels) as text.
+    """Return whole numbers 0..255 (labels x channels) as text.
 
     Raises:
         ValueError: a number out of range, or rows of different lengths.
@@ -58,7 +58,7 @@ def pack_means(rows: Sequence[Sequence[int]]) -> str:
 
 
 def unpack_means(text: str, labels: int, channels: int, where: str) -> tuple[bytes, ...]:
-    """Give the numbers of each label (``channels`` bytes), and never unpack more than that.
+    """Return the numbers of each label (``channels`` bytes), and never unpack more than that.
 
     Raises:
         InputError: not packed means of that shape; the text begins with ``where``.
@@ -77,5 +77,5 @@ def unpack_means(text: str, labels: int, channels: int, where: str) -> tuple[byt
 
 
 def channels_kept(channels: int, stride: int) -> int:
-    """Give how many of ``channels`` every ``stride``-th from the first are."""
+    """Return how many of ``channels`` every ``stride``-th from the first are."""
     return -(-channels // stride)

@@ -51,7 +51,7 @@ def atomic_file(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path, mode: int = 0o755) -> Iterator[Path]:
-    """Give a temporary folder beside ``path`` that takes its name when the block ends without an error.
+    """Return a temporary folder beside ``path`` that takes its name when the block ends without an error.
 
     ``path`` must not be there yet, or be an empty folder. On any error nothing of the folder is left.
 
@@ -77,18 +77,18 @@ def atomic_write(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 
 def json_bytes(value: Any) -> bytes:
-    """Give ``value`` as UTF-8 JSON, indented and with sorted keys: the same value gives the same bytes."""
+    """Return ``value`` as UTF-8 JSON, indented and with sorted keys: the same value gives the same bytes."""
     return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def compact_json_bytes(value: Any) -> bytes:
-    """Give ``value`` as ``json_bytes`` does, without the blanks: for what travels with every update."""
+    """Return ``value`` as ``json_bytes`` does, without the blanks: for what travels with every update."""
     text = json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False, allow_nan=False)
     return (text + "\n").encode()
 
 
 def sha256_file(path: Path) -> str:
-    """Give the SHA-256 of a file in hexadecimal, reading it in pieces of 1 MiB."""
+    """Return the SHA-256 of a file in hexadecimal, reading it in pieces of 1 MiB."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -23,7 +23,7 @@ class Likeness:
         self._means = _unit(np.array([list(row) for row in rows], np.float32))
 
     def score(self, features: NDArray[np.float32], probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Give the score of n crops (float64): higher is more like a member.
+        """Return the score of n crops (float64): higher is more like a member.
 
         Args:
             features: float32, n x channels, or n x height x width x channels: the input of the last stage.
@@ -33,7 +33,7 @@ class Likeness:
 
 
 def energy(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Give the mean of -log p of each row: the free energy of logits whose mean is 0, known without the logits.
+    """Return the mean of -log p of each row: the free energy of logits whose mean is 0, known without the logits.
 
     A stranger's logits are small in every direction, so that all labels stay likely and this stays low.
     """
@@ -42,12 +42,12 @@ def energy(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def cosine(features: NDArray[np.float32], means: NDArray[np.float32], stride: int) -> NDArray[np.float64]:
-    """Give the largest cosine of each crop's features with the rows of ``means`` (of length 1, labels x channels)."""
+    """Return the largest cosine of each crop's features with the rows of ``means`` (length 1, labels x channels)."""
     return np.asarray((_unit(pooled(features)[:, ::stride]) @ means.T).max(axis=1), np.float64)
 
 
 def pooled(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give n x channels: the mean over everything between the first and the last axis."""
+    """Return n x channels: the mean over everything between the first and the last axis."""
     flat = features.reshape(len(features), -1, features.shape[-1])
     return np.asarray(flat.mean(axis=1, dtype=np.float32))
 

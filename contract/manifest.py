@@ -107,12 +107,12 @@ class Manifest:
     familiarity: Familiarity | None = None
 
     def files(self) -> dict[str, FileEntry]:
-        """Give every file of the bundle but release.json itself."""
+        """Return every file of the bundle but release.json itself."""
         parts: tuple[Stage | SelfTest, ...] = (*self.stages, self.selftest)
         return {part.file: FileEntry(part.sha256, part.size) for part in parts}
 
     def to_bytes(self) -> bytes:
-        """Give release.json; the same manifest gives the same bytes."""
+        """Return release.json; the same manifest gives the same bytes."""
         body = asdict(self)
         if self.familiarity is None:
             del body["familiarity"]  # as it was before there was such a field: the same release keeps its bytes

@@ -37,7 +37,7 @@ def crop(frame: Image, box: Box, context: float = 0.1) -> Image:
 
 
 def prepare(image: Image, how: Preprocess) -> NDArray[np.uint8]:
-    """Stretch a BGR crop of any size to ``how.size`` and give RGB uint8, height x width x 3.
+    """Stretch a BGR crop of any size to ``how.size`` and return RGB uint8, height x width x 3.
 
     A crop is stretched, never padded: padding costs accuracy (docs/terminology.md, "crop"). Area averaging is used
     where both sides shrink, because bilinear sampling skips pixels of a large crop.
@@ -50,7 +50,7 @@ def prepare(image: Image, how: Preprocess) -> NDArray[np.uint8]:
 
 
 def to_tensor(rgb: NDArray[np.uint8], how: Preprocess, spec: TensorSpec) -> NDArray[np.generic]:
-    """Give prepared pixels (height x width x 3, or n x height x width x 3) as values of the first stage's dtype.
+    """Return prepared pixels (height x width x 3, or n x height x width x 3) as values of the first stage's dtype.
 
     float32: ``value * scale + offset``. int8 and uint8: that value quantised with the stage's scale and zero point
     (round half to even, clipped), as TFLite's QUANTIZE does.
@@ -60,7 +60,7 @@ def to_tensor(rgb: NDArray[np.uint8], how: Preprocess, spec: TensorSpec) -> NDAr
 
 
 def quantize(values: NDArray[np.float32], spec: TensorSpec) -> NDArray[np.generic]:
-    """Give float values in the dtype of ``spec``."""
+    """Return float values in the dtype of ``spec``."""
     if spec.dtype == "float32":
         return values
     limits = np.iinfo(spec.dtype)
@@ -69,7 +69,7 @@ def quantize(values: NDArray[np.float32], spec: TensorSpec) -> NDArray[np.generi
 
 
 def dequantize(values: NDArray[np.generic], spec: TensorSpec) -> NDArray[np.float32]:
-    """Give values of the dtype of ``spec`` as float32."""
+    """Return values of the dtype of ``spec`` as float32."""
     if spec.dtype == "float32":
         return values.astype(np.float32, copy=False)
     return (values.astype(np.float32) - spec.zero_point) * np.float32(spec.scale)

@@ -46,13 +46,13 @@ class ReleaseTarget:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def custom(self) -> dict[str, Any]:
-        """Give the JSON object to sign."""
+        """Return the JSON object to sign."""
         body = asdict(self)
         extra = body.pop("extra")
         return {"v": 1, **body, "patches": [asdict(patch) for patch in self.patches], **extra}
 
     def contents(self) -> dict[str, int]:
-        """Give digest and length of every content-addressed object of the release, files and patches."""
+        """Return digest and length of every content-addressed object of the release, files and patches."""
         parts: tuple[FileEntry | Patch, ...] = (*self.files.values(), *self.patches)
         return {part.sha256: part.size for part in parts}
 
@@ -85,15 +85,15 @@ def _entry(files: Fields, name: str) -> FileEntry:
 
 
 def release_path(model: str, version: int) -> str:
-    """Give the TUF target path of a release's manifest."""
+    """Return the TUF target path of a release's manifest."""
     return f"{model}/{version}/release.json"
 
 
 def channel_path(model: str, channel: str) -> str:
-    """Give the TUF target path that says which version a channel has."""
+    """Return the TUF target path that says which version a channel has."""
     return f"{model}/{channel}.json"
 
 
 def content_path(sha256: str) -> str:
-    """Give the URL path of a content-addressed object, below the site's root."""
+    """Return the URL path of a content-addressed object, below the site's root."""
     return f"content/{sha256}"

@@ -30,7 +30,7 @@ def notify(*assignments: str) -> bool:
 
 
 def watchdog_interval_s() -> float | None:
-    """Give how often to feed the watchdog, in seconds: half of what systemd set, or None when it set none."""
+    """Return how often to feed the watchdog, in seconds: half of what systemd set, or None when it set none."""
     period_us = os.environ.get("WATCHDOG_USEC", "")
     if not period_us.isdigit() or int(period_us) == 0:
         return None

@@ -46,7 +46,7 @@ def home_topic(device: str, leaf: str) -> str:
 
 
 def split_release_topic(topic: str) -> tuple[str, str]:
-    """Give (model, channel) of a topic made by ``release_topic`` or ``edge_release_topic``; InputError otherwise."""
+    """Return (model, channel) of a topic made by ``release_topic`` or ``edge_release_topic``; else InputError."""
     parts = topic.split("/")
     if len(parts) < 4 or parts[-3] != "releases":
         raise InputError(f"topic {topic!r} names no release")
@@ -54,7 +54,7 @@ def split_release_topic(topic: str) -> tuple[str, str]:
 
 
 def encode(**fields: Any) -> bytes:
-    """Give the payload for ``fields``, with ``v`` first.
+    """Return the payload for ``fields``, with ``v`` first.
 
     Raises:
         ValueError: longer than MOST_BYTES, or not JSON.
@@ -87,7 +87,7 @@ class ReleaseNotice:
     jitter_s: float = 0.0
 
     def payload(self) -> bytes:
-        """Give the MQTT payload."""
+        """Return the MQTT payload."""
         return encode(version=self.version, jitter_s=self.jitter_s)
 
     @staticmethod

@@ -99,7 +99,7 @@ class TrustedSite:
         return self._fetcher.bytes_received
 
     def floor(self) -> dt.datetime:
-        """Give the newest signed time seen: "now" is never earlier, whatever the board's clock says."""
+        """Return the newest signed time seen: "now" is never earlier, whatever the board's clock says."""
         try:
             seconds = Fields(parse_object(read_capped(self._floor_path, 1000), "floor"), "floor").number("seconds", 0)
         except (OSError, InputError):
@@ -140,7 +140,7 @@ class SiteView:
         self._updater = updater
 
     def newest(self, model: str, channel: str) -> int | None:
-        """Give the version that ``channel`` of ``model`` has, or None when the model has no such channel.
+        """Return the version that ``channel`` of ``model`` has, or None when the model has no such channel.
 
         Raises: as ``TrustedSite.refresh``.
         """
@@ -149,7 +149,7 @@ class SiteView:
             return None if info is None else _channel_version(info.custom, model, channel)
 
     def release(self, model: str, version: int) -> VerifiedRelease:
-        """Give the release ``version`` of ``model``, its manifest (a few KB) downloaded and verified.
+        """Return the release ``version`` of ``model``, its manifest (a few KB) downloaded and verified.
 
         Raises: as ``TrustedSite.refresh``; TrustError also when the metadata knows no such release.
         """

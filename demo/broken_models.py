@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from cloud_tools.bundle_writer import HEAD, describe_stage, expected_rows
-from cloud_tools.chain import Chain
-from cloud_tools.engine import fresh_session, keras, tensorflow
-from cloud_tools.quiet import quiet
-from cloud_tools.tflite_file import Runner, TfliteFile
+from cloud_tools.tflite.chain import Chain
+from cloud_tools.tflite.engine import fresh_session, keras, tensorflow
+from cloud_tools.tflite.quiet import quiet
+from cloud_tools.tflite.tflite_file import Runner, TfliteFile
+from cloud_tools.training.bundle_writer import HEAD, describe_stage, expected_rows
 from contract.errors import InputError
 from contract.files import atomic_write
 from contract.manifest import NAME, Manifest, load_bundle
@@ -85,7 +85,7 @@ def _inputs(folder: Path, manifest: Manifest) -> Any:
 
 
 def _pooled_selftest(folder: Path, manifest: Manifest) -> Any:
-    """Give the pooled features of the self-test's pictures, n x 1280."""
+    """Return the pooled features of the self-test's pictures, n x 1280."""
     stage = manifest.stages[0]
     runner = Runner((folder / stage.file).read_bytes(), stage.file)
     pictures = _inputs(folder, manifest)
@@ -94,7 +94,7 @@ def _pooled_selftest(folder: Path, manifest: Manifest) -> Any:
 
 
 def _crashing_head(known: Any, weights: Any, bias: Any) -> bytes:
-    """Give the TFLite file; ``weights`` is 1280 x labels."""
+    """Return the TFLite file; ``weights`` is 1280 x labels."""
     fresh_session(0)
     tf, layers = tensorflow(), keras().layers
 

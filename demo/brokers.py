@@ -70,7 +70,7 @@ class Broker:
 
 
 def find_mosquitto() -> str:
-    """Give the path of the Mosquitto daemon; Debian puts it into a folder that only root has in PATH."""
+    """Return the path of the Mosquitto daemon; Debian puts it into a folder that only root has in PATH."""
     found = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if found is None:
         raise RuntimeError("mosquitto is not installed: apt-get install mosquitto")
@@ -83,14 +83,14 @@ def start_broker(kind: str, folder: Path, port: int = 0) -> Broker:
 
 
 def free_port() -> int:
-    """Give a TCP port of loopback that nobody listens on now."""
+    """Return a TCP port of loopback that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def accepts(port: int) -> bool:
-    """Say whether somebody accepts connections on ``port`` of loopback."""
+    """Return whether somebody accepts connections on ``port`` of loopback."""
     with socket.socket() as probe:
         probe.settimeout(0.5)
         return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -101,7 +101,7 @@ class House:
         return done
 
     def publish_command(self, bundle: Path) -> list[str]:
-        """Give the command that publishes ``bundle`` to this house's site and broker."""
+        """Return the command that publishes ``bundle`` to this house's site and broker."""
         assert self.broker is not None
         where = ["--site", str(self.site), "--keys", str(self.keys), "--channel", CHANNEL]
         # A sixth person makes one of the five harder to tell (19 points of single crops on the sample), and `publish`
@@ -109,11 +109,11 @@ class House:
         return ["publish", str(bundle), *where, "--broker", self.broker.url, "--json", "--accept-regression"]
 
     def publish(self, bundle: Path) -> dict[str, Any]:
-        """Publish ``bundle``; give what ``publish --json`` says."""
+        """Publish ``bundle``; return what ``publish --json`` says."""
         return dict(json.loads(self.tool(*self.publish_command(bundle)).stdout))
 
     def relay_stats(self) -> dict[str, Any] | None:
-        """Give the relay's counters, or None while it does not answer."""
+        """Return the relay's counters, or None while it does not answer."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.relay_port}/stats", timeout=2) as answer:
                 return dict(json.load(answer))
@@ -121,7 +121,7 @@ class House:
             return None
 
     def wait_committed(self, device: str, version: int, limit_s: float) -> float:
-        """Wait until ``device`` reports that it keeps release ``version``; give the seconds it took."""
+        """Wait until ``device`` reports that it keeps release ``version``; return the seconds it took."""
         observer = self.observer
         assert observer is not None
 
@@ -136,7 +136,7 @@ class House:
         threading.Event().wait(max(0.0, seconds))
 
     def wait(self, what: str, condition: Callable[[], bool], limit_s: float, *logs: str) -> float:
-        """Wait until ``condition`` holds; give the seconds it took. HouseError with the ends of ``logs`` if not."""
+        """Wait until ``condition`` holds; return the seconds it took. HouseError with the ends of ``logs`` if not."""
         begin = time.monotonic()
         while not condition():
             if time.monotonic() - begin > limit_s:

@@ -44,11 +44,11 @@ class Observer:
             self._news.wait(limit_s)
 
     def of(self, kind: str, device: str, since: float = 0.0) -> list[Message]:
-        """Give the messages of ``kind`` from ``device`` that came after ``since``."""
+        """Return the messages of ``kind`` from ``device`` that came after ``since``."""
         return [item for item in list(self.messages[kind]) if item.device == device and item.at >= since]
 
     def last(self, kind: str, device: str) -> dict[str, Any]:
-        """Give the last message of ``kind`` from ``device``, or an empty one."""
+        """Return the last message of ``kind`` from ``device``, or an empty one."""
         found = self.of(kind, device)
         return found[-1].body if found else {}
 

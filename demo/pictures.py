@@ -25,7 +25,7 @@ LANES = {"cloud": BLUE, "house": INK}
 
 
 def overview(story: Story) -> str:
-    """Draw what each place did over the whole run, a row a place; give an SVG."""
+    """Draw what each place did over the whole run, a row a place; return an SVG."""
     lanes = list(dict.fromkeys(step.lane for step in story.steps))
     figure, axes = plt.subplots(figsize=(11, 0.9 + 0.62 * len(lanes)))
     for step in story.steps:
@@ -41,7 +41,7 @@ def overview(story: Story) -> str:
 
 
 def timeline(story: Story, version: int) -> str:
-    """Draw the deployment of one release step by step, after the paper's Fig. 4 with measured times; give an SVG."""
+    """Draw the deployment of one release step by step, after the paper's Fig. 4 with measured times, as SVG."""
     steps = [step for step in story.steps if is_deployment(step, version)]
     begin_s, end_s = min(step.begin_s for step in steps), max(step.end_s for step in steps)
     figure, axes = plt.subplots(figsize=(11, 1.1 + 0.28 * len(steps)))
@@ -58,7 +58,7 @@ def timeline(story: Story, version: int) -> str:
 
 
 def is_deployment(step: Step, version: int) -> bool:
-    """Say whether ``step`` is part of bringing ``version`` from the site to the devices."""
+    """Return whether ``step`` is part of bringing ``version`` from the site to the devices."""
     return step.name.endswith(f"publish release {version}") or f"(release {version})" in step.name
 
 
@@ -67,7 +67,7 @@ def _short(name: str) -> str:
 
 
 def bytes_sent(story: Story, update_bytes: dict[str, dict[str, int]]) -> str:
-    """Draw the bytes of the full model beside what one device received for the update; give an SVG."""
+    """Draw the bytes of the full model beside what one device received for the update; return an SVG."""
     names = ["full model", *(f"update of {device}" for device in update_bytes)]
     values = [story.full_bytes, *(sum(kinds.values()) for kinds in update_bytes.values())]
     figure, axes = plt.subplots(figsize=(9, 0.9 + 0.5 * len(names)))
@@ -85,7 +85,7 @@ def bytes_sent(story: Story, update_bytes: dict[str, dict[str, int]]) -> str:
 
 
 def accuracy(evaluations: dict[int, dict[str, Any]], people: list[str]) -> str:
-    """Draw accuracy per person before and after the update, on held-out crops; give an SVG."""
+    """Draw accuracy per person before and after the update, on held-out crops; return an SVG."""
     figure, axes = plt.subplots(figsize=(9, 0.9 + 0.5 * len(people)))
     for offset, version, color in ((-0.18, 1, PALE), (0.18, 2, GREEN)):
         values = [evaluations[version]["per_person"].get(name, {}).get("accuracy", 0.0) for name in people]
@@ -102,7 +102,7 @@ def accuracy(evaluations: dict[int, dict[str, Any]], people: list[str]) -> str:
 
 
 def sighting_crops(video: Path, sightings: Iterable[dict[str, Any]]) -> list[str]:
-    """Cut the crop of each sighting out of the sample video; give data URLs of JPEG pictures, in the same order."""
+    """Cut the crop of each sighting out of the sample video; return data URLs of JPEG pictures, in the same order."""
     wanted = [(int(item["frame"]), tuple(item["box"])) for item in sightings]
     frames = _frames(video, {frame for frame, _ in wanted})
     return [_jpeg(crop(frames[frame], box)) if frame in frames else "" for frame, box in wanted]

@@ -32,7 +32,7 @@ class Program:
         return self
 
     def stop(self, limit_s: float = 20.0) -> int:
-        """End it with SIGTERM, by SIGKILL after ``limit_s``; give the exit code."""
+        """End it with SIGTERM, by SIGKILL after ``limit_s``; return the exit code."""
         self._wanted.clear()
         with self._lock:
             process = self._process
@@ -52,7 +52,7 @@ class Program:
                 self._process.send_signal(signal.SIGKILL)
 
     def tail(self, lines: int = 15) -> str:
-        """Give the end of the log."""
+        """Return the end of the log."""
         try:
             return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
         except OSError:
@@ -78,10 +78,10 @@ class Program:
 
 
 def program_environment() -> dict[str, str]:
-    """Give the environment of a program: one thread for numeric libraries, as on a small board."""
+    """Return the environment of a program: one thread for numeric libraries, as on a small board."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
 def console_script(name: str) -> str:
-    """Give the path of an installed command of ours, beside the running interpreter."""
+    """Return the path of an installed command of ours, beside the running interpreter."""
     return str(Path(sys.executable).parent / name)

@@ -24,7 +24,7 @@ FAULTS = {
 
 
 def write_report(story: Story, settings: HouseSettings, labels: Path, out: Path) -> dict[str, Any]:
-    """Write ``report.html`` and ``report.json`` into ``out``; give the figures that the screen shows."""
+    """Write ``report.html`` and ``report.json`` into ``out``; return the figures that the screen shows."""
     truth = json.loads(labels.read_text(encoding="utf-8"))
     for items in story.sightings.values():
         judge(items, truth)

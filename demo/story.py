@@ -248,7 +248,7 @@ def check_slot(folder: Path, bundles: dict[int, Path], device: str) -> list[dict
 
 
 def update_bytes(counters: dict[str, Any]) -> dict[str, int]:
-    """Give the bytes that a device received, headers included, by kind (metadata, manifest, content)."""
+    """Return the bytes that a device received, headers included, by kind (metadata, manifest, content)."""
     return {kind: int(row["body_bytes"] + row["header_bytes"]) for kind, row in counters.items()}
 
 

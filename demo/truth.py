@@ -20,7 +20,7 @@ def judge(sightings: list[dict[str, Any]], labels: dict[str, Any]) -> None:
 
 
 def overlap(one: list[int], other: list[int]) -> float:
-    """Give the intersection over union of two boxes (x, y, width, height)."""
+    """Return the intersection over union of two boxes (x, y, width, height)."""
     width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
     height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
     if width <= 0 or height <= 0:

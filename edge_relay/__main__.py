@@ -31,7 +31,7 @@ class JsonLines(logging.Formatter):
     """One JSON object a line, for a log collector."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Give ``record`` as JSON: time (seconds since 1970), level, logger, event, text."""
+        """Return ``record`` as JSON: time (seconds since 1970), level, logger, event, text."""
         message = record.getMessage()
         fields = {"time": round(record.created, 3), "level": record.levelname, "logger": record.name}
         if record.exc_info:
@@ -40,7 +40,7 @@ class JsonLines(logging.Formatter):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the relay; give the exit code (0 ended by a signal, 1 failed, 2 wrong usage, 78 wrong configuration)."""
+    """Run the relay; return the exit code (0 ended by a signal, 1 failed, 2 wrong usage, 78 wrong configuration)."""
     parser = argparse.ArgumentParser(
         prog="edge_relay", description="Serve a publish site's verified releases to the devices of one place."
     )

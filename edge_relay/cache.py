@@ -46,19 +46,19 @@ class DiskCache:
         self._fetching: Counter[str] = Counter()
 
     def path(self, sha256: str) -> Path:
-        """Give where the entry is, or would be."""
+        """Return where the entry is, or would be."""
         return self._content / sha256
 
     def part(self, sha256: str) -> Path:
-        """Give where the unfinished entry is, or would be."""
+        """Return where the unfinished entry is, or would be."""
         return self._parts / f"{sha256}.part"
 
     def has(self, sha256: str) -> bool:
-        """Say whether there is an entry; it may be corrupt."""
+        """Return whether there is an entry; it may be corrupt."""
         return sha256 in self._entries
 
     def usable(self, item: Item) -> bool:
-        """Say whether the entry was checked a short while ago and is unchanged since; count it as used now."""
+        """Return whether the entry was checked a short while ago and is unchanged since; count it as used now."""
         if item.sha256 not in self._entries:
             return False
         stamp, checked_s = self._checked.get(item.sha256, (None, 0.0))
@@ -96,7 +96,7 @@ class DiskCache:
         self._drop(item.sha256)
 
     def commit(self, item: Item) -> None:
-        """Check the part's length and digest, make it durable, and give it its name. Blocking.
+        """Check the part's length and digest, make it durable, and return it its name. Blocking.
 
         Raises:
             InputError: the bytes are not those that were signed.
@@ -153,7 +153,7 @@ class DiskCache:
                 path.unlink(missing_ok=True)
 
     def used_bytes(self) -> int:
-        """Give the bytes of entries, of fetches under way and of unfinished parts."""
+        """Return the bytes of entries, of fetches under way and of unfinished parts."""
         waiting = sum(path.stat().st_size for path in self._parts.iterdir() if path.stem not in self._fetching)
         return sum(self._entries.values()) + sum(self._fetching.values()) + waiting
 
@@ -174,7 +174,7 @@ class DiskCache:
 
 
 def _scan(folder: Path) -> OrderedDict[str, int]:
-    """Give the entries of an earlier run, least recently used first."""
+    """Return the entries of an earlier run, least recently used first."""
     found = []
     for path in folder.iterdir():
         if _DIGEST.fullmatch(path.name) and path.is_file():

@@ -47,7 +47,7 @@ class Catalog:
     releases: Mapping[tuple[str, int], Release] = field(default_factory=dict)
 
     def digests(self) -> set[str]:
-        """Give the SHA-256 of every item."""
+        """Return the SHA-256 of every item."""
         return {item.sha256 for item in self.items.values()}
 
 

@@ -57,14 +57,14 @@ class Counters:
     started_s: float = field(default_factory=time.monotonic)
 
     def traffic(self, device: str, kind: str) -> Traffic:
-        """Give the counter of ``device`` and ``kind``, making it at the first request."""
+        """Return the counter of ``device`` and ``kind``, making it at the first request."""
         if device not in self.devices and len(self.devices) >= MOST_DEVICES:
             device = OVERFLOW
         kinds = self.devices.setdefault(device, {name: Traffic() for name in KINDS})
         return kinds[kind]
 
     def snapshot(self) -> dict[str, Any]:
-        """Give the counters as a JSON object."""
+        """Return the counters as a JSON object."""
         return {
             "uptime_s": round(time.monotonic() - self.started_s, 3),
             "devices": {name: _plain(kinds) for name, kinds in sorted(self.devices.items())},
@@ -87,7 +87,7 @@ def _plain(kinds: Mapping[str, Traffic]) -> dict[str, Any]:
 
 
 def device_name(headers: Mapping[str, str], peer: str | None) -> str:
-    """Give whom a request counts for: the name in its header, or the address when there is no plain name."""
+    """Return whom a request counts for: the name in its header, or the address when there is no plain name."""
     try:
         return safe_name(headers.get(DEVICE_HEADER, ""), DEVICE_HEADER)
     except InputError:
@@ -95,11 +95,11 @@ def device_name(headers: Mapping[str, str], peer: str | None) -> str:
 
 
 def kind_of(path: str) -> str:
-    """Give the kind of a request by its URL path."""
+    """Return the kind of a request by its URL path."""
     return _KIND_OF_FOLDER.get(path.lstrip("/").split("/", 1)[0], "other")
 
 
 def head_bytes(status: int, reason: str, headers: Mapping[str, str]) -> int:
-    """Give the length of an HTTP/1.1 response head as serialised: status line, headers, empty line."""
+    """Return the length of an HTTP/1.1 response head as serialised: status line, headers, empty line."""
     line = f"HTTP/1.1 {status} {reason}\r\n"
     return len((line + "".join(f"{key}: {value}\r\n" for key, value in headers.items()) + "\r\n").encode())

@@ -46,7 +46,7 @@ class Mirror:
             path.unlink(missing_ok=True)
 
     def refresh(self) -> Catalog:
-        """Verify the site's metadata, publish it to devices, and give what it names.
+        """Verify the site's metadata, publish it to devices, and return what it names.
 
         Raises: as ``TrustedSite.refresh``. On any error devices keep the set of before.
         """
@@ -61,7 +61,7 @@ class Mirror:
         return self.catalog()
 
     def catalog(self) -> Catalog:
-        """Give what the mirrored metadata names; empty before the first refresh ever.
+        """Return what the mirrored metadata names; empty before the first refresh ever.
 
         Raises:
             TrustError: the folder was damaged; the next refresh mends it.
@@ -73,7 +73,7 @@ class Mirror:
         return read_catalog(roles, self._channels)
 
     def served(self, name: str) -> Path | None:
-        """Give the file for ``/metadata/<name>``, or None: a device takes "no such root" as "mine is the newest"."""
+        """Return the file of ``/metadata/<name>``; None: to a device "no such root" means "mine is the newest"."""
         path = self._folder / name
         return path if _SERVED.fullmatch(name) and path.is_file() else None
 
@@ -88,7 +88,7 @@ class Mirror:
             log_event(logger, "mirror.nothing_published", logging.WARNING, model=model)
 
     def _verified_set(self) -> list[_Document]:
-        """Give the documents that verified together, in the order in which they may appear to devices."""
+        """Return the documents that verified together, in the order in which they may appear to devices."""
         source = self._site.folder / "metadata"
         data = {role: (source / f"{role}.json").read_bytes() for role in ("timestamp", "snapshot")}
         try:
@@ -112,7 +112,7 @@ class Mirror:
             log_event(logger, "mirror.published", name=document.name, bytes=len(document.data))
 
     def _versions(self, role: str) -> list[Path]:
-        """Give the mirrored files of ``role``, newest first."""
+        """Return the mirrored files of ``role``, newest first."""
         numbered = []
         for path in self._folder.iterdir():
             match = _SERVED.fullmatch(path.name)
@@ -128,7 +128,7 @@ class Mirror:
 
 
 def _trusted_roots(source: Path) -> list[_Document]:
-    """Give the chain of roots up to the trusted one. A later file is one that did not verify; a device that got it
+    """Return the chain of roots up to the trusted one. A later file is one that did not verify; a device that got it
     could not update any more."""
     newest = Metadata.from_bytes((source / "root.json").read_bytes()).signed.version
     paths = {int(path.name.split(".")[0]): path for path in (source / "root_history").glob("[0-9]*.root.json")}

@@ -64,7 +64,7 @@ class Notices:
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
 
     async def _session(self) -> str:
-        """Work with the broker until the connection ends; give the reason in one line."""
+        """Work with the broker until the connection ends; return the reason in one line."""
         reason = "connection closed"
         try:
             async with self._client() as client:

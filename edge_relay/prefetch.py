@@ -11,7 +11,7 @@ from edge_relay.catalog import Catalog, Item, Release
 
 
 def wanted(catalog: Catalog, release: Release, most_bytes: int) -> list[Item]:
-    """Give what to fetch for ``release``, in order: manifest, patches (small first), unpatched new files.
+    """Return what to fetch for ``release``, in order: manifest, patches (small first), unpatched new files.
 
     Whole files over ``most_bytes`` are left to demand; of a withdrawn release only the manifest is fetched, because
     devices that run it still read it.

@@ -88,7 +88,7 @@ class Relay:
         notify("READY=1")
 
     def _state(self, updates: Updates, notices: Notices) -> dict[str, Any]:
-        """Give what /stats and /health say beside the counters."""
+        """Return what /stats and /health say beside the counters."""
         return {
             "relay": self._config.name,
             "site": "verified" if updates.site_reached else "not reached",

@@ -74,7 +74,7 @@ class Server:
         self._state = state
 
     def application(self) -> web.Application:
-        """Give the application, ready to run."""
+        """Return the application, ready to run."""
         # No route takes a body: 1 KiB is room for what a client may send by mistake.
         application = web.Application(middlewares=[self._account], client_max_size=1024)
         application.on_response_prepare.append(_count_head)
@@ -147,7 +147,7 @@ def _json_file(request: web.Request, data: bytes, headers: dict[str, str]) -> we
 
 
 async def _send(request: web.Request, response: CountedFile, size: int) -> web.StreamResponse:
-    """Send the file now, inside the caller's hold; give up on a device that does not read."""
+    """Send the file now, inside the caller's hold; return up on a device that does not read."""
     try:
         async with asyncio.timeout(60 + size / SLOWEST_BYTES_S):
             await response.prepare(request)

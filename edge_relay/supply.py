@@ -54,7 +54,7 @@ class Supply:
 
     @contextlib.asynccontextmanager
     async def hold(self, item: Item, wait_s: float | None = None) -> AsyncIterator[Held]:
-        """Give the checked bytes of ``item``, safe from eviction inside the block.
+        """Return the checked bytes of ``item``, safe from eviction inside the block.
 
         A fetch goes on when a waiter leaves, so that its next request finds more.
 
@@ -156,7 +156,7 @@ class Supply:
         return Held(self._cache.path(item.sha256))
 
     async def _to_part(self, item: Item) -> None:
-        """Fetch into the part and give it its name. A resumed part may be damaged: it gets one try from zero."""
+        """Fetch into the part and return it its name. A resumed part may be damaged: it gets one try from zero."""
         part = self._cache.part(item.sha256)
         resumed = part.exists()
         while True:

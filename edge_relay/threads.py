@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 async def in_daemon_thread(call: Callable[[], T], name: str) -> T:
-    """Give what ``call`` gives, or raise what it raises.
+    """Return what ``call`` gives, or raise what it raises.
 
     ``asyncio.to_thread`` is joined at exit: a site that does not answer would delay a stop by its timeout. Whatever
     runs here must leave its files whole when the process ends in the middle (python-tuf writes by rename).

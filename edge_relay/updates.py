@@ -136,7 +136,7 @@ class Updates:
         await asyncio.sleep(max(0.0, self._refreshed_s + LEAST_GAP_S - time.monotonic()))
 
     def _behind(self) -> bool:
-        """Say whether a hint named a version that the signed metadata does not have, and is worth more tries."""
+        """Return whether a hint named a version that the signed metadata does not have, and is worth more tries."""
         for key, version in list(self._hinted.items()):
             if self.catalog.channels.get(key, 0) >= version or self._hint_tries >= HINT_TRIES:
                 del self._hinted[key]

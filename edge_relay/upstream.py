@@ -77,7 +77,7 @@ class Upstream:
         raise PeerError(f"{self._url}/{item.path}: {failure}")
 
     async def _attempt(self, item: Item, sink: BinaryIO) -> str:
-        """Ask once; give why to ask again, or nothing when the sink is full."""
+        """Ask once; return why to ask again, or nothing when the sink is full."""
         have = sink.seek(0, io.SEEK_END)
         if have > item.size:
             have = _restart(sink)
@@ -94,7 +94,7 @@ class Upstream:
             return again or await self._copy(item, response, sink)
 
     def _unusable(self, item: Item, response: aiohttp.ClientResponse, sink: BinaryIO, have: int) -> str:
-        """Give why this answer has no bytes that go on where the sink ends; PeerError when asking on is useless."""
+        """Return why this answer has no bytes that go on where the sink ends; PeerError when asking on is useless."""
         if response.status == 416 and have:
             _restart(sink)
             return "HTTP 416"

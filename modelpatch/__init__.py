@@ -8,7 +8,8 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from modelpatch.applying import Applied, apply_stream
+from modelpatch.apply.files import apply_file
+from modelpatch.apply.stream import Applied, apply_stream
 from modelpatch.errors import (
     BaseMismatchError,
     FolderError,
@@ -19,8 +20,7 @@ from modelpatch.errors import (
     TargetMismatchError,
     UnsupportedPatchError,
 )
-from modelpatch.files import apply_file
-from modelpatch.header import (
+from modelpatch.format.header import (
     DEFAULT_FEATURES,
     DEFAULT_MEMORY_BYTES,
     DecoderFeatures,
@@ -30,9 +30,9 @@ from modelpatch.header import (
 )
 
 if TYPE_CHECKING:
-    from modelpatch.comparison import compare
-    from modelpatch.folder import apply_folder
-    from modelpatch.inspection import inspect_patch
+    from modelpatch.apply.folder import apply_folder
+    from modelpatch.inspect.inspection import inspect_patch
+    from modelpatch.peers.comparison import compare
 
 __all__ = [
     "DEFAULT_FEATURES",
@@ -62,9 +62,9 @@ __all__ = [
 
 # Loaded when they are first named: applying the patch of a file is over in less time than these take to load.
 _LATER = {
-    "apply_folder": "modelpatch.folder",
-    "compare": "modelpatch.comparison",
-    "inspect_patch": "modelpatch.inspection",
+    "apply_folder": "modelpatch.apply.folder",
+    "compare": "modelpatch.peers.comparison",
+    "inspect_patch": "modelpatch.inspect.inspection",
 }
 
 
@@ -88,7 +88,7 @@ def diff_bytes(
     Raises:
         ValueError: `effort` is neither `fast` nor `best`.
     """
-    from modelpatch.diff import diff_bytes as run
+    from modelpatch.diff.make import diff_bytes as run
 
     return run(old, new, effort=effort, features=features)
 
@@ -107,7 +107,7 @@ def diff_file(
         SamePathError: `patch` is `old` or `new`.
         OSError: a file cannot be read or written; no half-written patch stays.
     """
-    from modelpatch.diff import diff_file as run
+    from modelpatch.diff.make import diff_file as run
 
     return run(old, new, patch, effort=effort, features=features)
 
@@ -127,6 +127,6 @@ def diff_folder(
         FolderError: a folder holds a link, a device, or a name that is not safe to carry.
         OSError: a file cannot be read or written; no half-written patch stays.
     """
-    from modelpatch.diff import diff_folder as run
+    from modelpatch.diff.make import diff_folder as run
 
     return run(old_dir, new_dir, patch, effort=effort, features=features)

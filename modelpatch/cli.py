@@ -16,7 +16,7 @@ from typing import Any
 
 import modelpatch
 from modelpatch.errors import FolderError, PatchError
-from modelpatch.header import DEFAULT_FEATURES, DecoderFeatures, PatchHeader, PatchKind, read_header
+from modelpatch.format.header import DEFAULT_FEATURES, DecoderFeatures, PatchHeader, PatchKind, read_header
 
 _MIB = 1 << 20
 _NO_BASE = Path("-")
@@ -230,8 +230,8 @@ def _apply(arguments: argparse.Namespace) -> None:
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
-    from modelpatch.inspection import inspect_patch
-    from modelpatch.inspection_text import lines
+    from modelpatch.inspect.inspection import inspect_patch
+    from modelpatch.inspect.text import lines
 
     report = inspect_patch(arguments.patch, base=arguments.base)
     if arguments.json:
@@ -241,9 +241,9 @@ def _inspect(arguments: argparse.Namespace) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    from modelpatch.comparison import compare
-    from modelpatch.comparison_chart import check_chart, draw_chart
-    from modelpatch.comparison_text import ProgressLine, lines
+    from modelpatch.peers.comparison import compare
+    from modelpatch.peers.comparison_chart import check_chart, draw_chart
+    from modelpatch.peers.comparison_text import ProgressLine, lines
 
     _are_folders(arguments.old, arguments.new)
     if arguments.chart is not None:

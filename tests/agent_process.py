@@ -1,4 +1,4 @@
-"""Owns running the real agent program for tests: a film to watch, releases that run, its process and its events."""
+"""Owns running the real agent program for tests: a video to watch, releases that run, its process and its events."""
 
 import json
 import os
@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 
 import modelpatch
-from agent.classifier import load_classifier
 from agent.status import status
+from agent.vision.classifier import load_classifier
 from contract.manifest import NAME, Manifest, load_bundle
 from contract.trust import VerifiedRelease
 from tests.devices import release_of
@@ -31,8 +31,8 @@ TINY = ROOT / "tests" / "vectors" / "bundle_tiny"
 STEEPNESS = np.float32(6.0)  # the head's weights are this, its negative, or 0
 
 
-def write_film(path: Path, frames: int = 75) -> Path:
-    """Write a film of a red coat that walks to and fro in front of a grey wall: 320x240, 25 frames a second."""
+def write_video(path: Path, frames: int = 75) -> Path:
+    """Write a video of a red coat that walks to and fro in front of a grey wall: 320x240, 25 frames a second."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25.0, (320, 240))
     wall = np.random.default_rng(5).integers(96, 112, (240, 320, 1), np.uint8).repeat(3, axis=2)
     for number in range(frames):
@@ -113,7 +113,7 @@ class AgentProcess:
         folder: Path,
         site_url: str,
         root: Path,
-        film: Path,
+        video: Path,
         broker_url: str = "mqtt://127.0.0.1:9",
         *,
         loop: bool = True,
@@ -122,7 +122,7 @@ class AgentProcess:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.data, self.config = folder, folder / "data", folder / "agent.toml"
         self.config.write_text(
-            f'id = "porch"\ndata = "data"\n[camera]\nsource = "{film}"\nloop = {str(loop).lower()}\npace = 2.0\n'
+            f'id = "porch"\ndata = "data"\n[camera]\nsource = "{video}"\nloop = {str(loop).lower()}\npace = 2.0\n'
             f'[relay]\nurl = "{site_url}"\nroot = "{root}"\npoll_s = {poll_s}\n[mqtt]\nbroker = "{broker_url}"\n'
             "[trial]\nattempts = 3\ncrops = 3\nseconds = 1.0\nprobation_s = 0.3\n"
         )
@@ -148,7 +148,7 @@ class AgentProcess:
         return self
 
     def wait_for(self, text: str, *, after: int = 0) -> str:
-        """Wait for a log line with ``text``, counted from line ``after``; give it."""
+        """Wait for a log line with ``text``, counted from line ``after``; return it."""
         found: list[str] = []
 
         def look() -> bool:
@@ -168,7 +168,7 @@ class AgentProcess:
                 self._news.wait(min(left, 0.5))
 
     def mark(self) -> int:
-        """Give the number of the next log line."""
+        """Return the number of the next log line."""
         with self._news:
             return len(self.lines)
 
@@ -182,11 +182,11 @@ class AgentProcess:
         self._end(signal.SIGKILL)
 
     def stop(self) -> int:
-        """End it as a service manager does; give the exit code."""
+        """End it as a service manager does; return the exit code."""
         return self._end(signal.SIGTERM)
 
     def wait(self) -> int:
-        """Wait until it ends by itself; give the exit code."""
+        """Wait until it ends by itself; return the exit code."""
         assert self.process is not None
         return self.process.wait(LIMIT_S)
 
@@ -202,18 +202,18 @@ class AgentProcess:
             self.process = None
 
     def status(self) -> dict[str, Any]:
-        """Give what `agent status --json` says, without the half second that a process costs."""
+        """Return what `agent status --json` says, without the half second that a process costs."""
         value: dict[str, Any] = json.loads(json.dumps(status(self.data)))
         return value
 
     def holds(self, release: VerifiedRelease) -> bool:
-        """Tell whether the active slot has exactly the signed files of ``release``."""
+        """Return whether the active slot has exactly the signed files of ``release``."""
         folder = self.data / "slots" / self.status()["active"]
         wanted = {name: entry.sha256 for name, entry in release.target.files.items()} | {NAME: release.digest}
         return {path.name: sha256(path.read_bytes()) for path in folder.iterdir()} == wanted
 
     def events(self, event: str) -> list[str]:
-        """Give the log lines of ``event`` so far."""
+        """Return the log lines of ``event`` so far."""
         with self._news:
             return [line for line in self.lines if re.search(rf" {re.escape(event)}( |$)", line)]
 

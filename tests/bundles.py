@@ -45,12 +45,12 @@ def write_bundle(
 
 
 def frozen_bytes(size: int, name: str) -> bytes:
-    """Give ``size`` bytes that do not compress and depend on ``name`` alone."""
+    """Return ``size`` bytes that do not compress and depend on ``name`` alone."""
     return np.random.default_rng(list(name.encode())).bytes(size)
 
 
 def head_bytes(labels: int, seed: int) -> bytes:
-    """Give float32 weights on a grid: common ones, moved by a few steps that depend on ``seed``."""
+    """Return float32 weights on a grid: common ones, moved by a few steps that depend on ``seed``."""
     shape = (labels, 2048)
     common = np.random.default_rng(0).integers(-128, 128, shape)
     moved = common + np.random.default_rng(seed).integers(-2, 3, shape)
@@ -58,7 +58,7 @@ def head_bytes(labels: int, seed: int) -> bytes:
 
 
 def selftest_bytes() -> bytes:
-    """Give an npz with the seeded pictures ``inputs``, uint8 n x height x width x 3."""
+    """Return an npz with the seeded pictures ``inputs``, uint8 n x height x width x 3."""
     file = io.BytesIO()
     np.savez(file, inputs=np.random.default_rng(7).integers(0, 256, (PICTURES, SIDE, SIDE, 3), np.uint8))
     return file.getvalue()

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import modelpatch
-from agent.download import Downloads
-from agent.plan import Policy, Refusal
-from agent.progress import Progress
-from agent.proving import TrialSettings
-from agent.record import Phase, Slot
-from agent.selftest import SelfTestResult
-from agent.slots import Slots
-from agent.trial import ProbationPassed, TrialPassed
-from agent.update import Updater
+from agent.updates.download import Downloads
+from agent.updates.installer import Updater
+from agent.updates.plan import Policy, Refusal
+from agent.updates.progress import Progress
+from agent.updates.proving import TrialSettings
+from agent.updates.record import Phase, Slot
+from agent.updates.selftest import SelfTestResult
+from agent.updates.slots import Slots
+from agent.updates.state_machine import ProbationPassed, TrialPassed
 from contract.manifest import NAME, load_bundle
 from contract.release import ReleaseTarget
 from contract.trust import TrustedSite, VerifiedRelease
@@ -28,20 +28,20 @@ DEVICE = "porch"
 
 
 def release_of(folder: Path) -> VerifiedRelease:
-    """Give the bundle in ``folder`` as though its signature had been verified."""
+    """Return the bundle in ``folder`` as though its signature had been verified."""
     manifest = load_bundle(folder)
     target = ReleaseTarget(manifest.model, manifest.version, manifest.files())
     return VerifiedRelease(target, (folder / NAME).read_bytes())
 
 
 def make_release(folder: Path, version: int, **options: Any) -> VerifiedRelease:
-    """Write a tiny bundle for ``version`` into ``folder``/version and give it as a verified release."""
+    """Write a tiny bundle for ``version`` into ``folder``/version and return it as a verified release."""
     write_bundle(folder / str(version), version, LABELS, seed=version, **options)
     return release_of(folder / str(version))
 
 
 def sources(folder: Path, release: VerifiedRelease) -> dict[str, Path]:
-    """Give where each file of a release made by ``make_release`` is."""
+    """Return where each file of a release made by ``make_release`` is."""
     return {name: folder / str(release.target.version) / name for name in release.target.files}
 
 
@@ -123,10 +123,10 @@ class Device:
         return held.version if held else None
 
     def contents(self, slot: Slot) -> Mapping[str, bytes]:
-        """Give the files in ``slot``."""
+        """Return the files in ``slot``."""
         return {path.name: path.read_bytes() for path in self.slots.folder(slot).iterdir()}
 
     def holds(self, slot: Slot, release: VerifiedRelease) -> bool:
-        """Tell whether ``slot`` has exactly the files of ``release``, byte for byte by their digests."""
+        """Return whether ``slot`` has exactly the files of ``release``, byte for byte by their digests."""
         wanted = {name: entry.sha256 for name, entry in release.target.files.items()} | {NAME: release.digest}
         return {name: sha256(data) for name, data in self.contents(slot).items()} == wanted

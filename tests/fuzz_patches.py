@@ -1,4 +1,4 @@
-"""Owns the fuzzing of apply: many damaged patches, each of which must be refused cleanly or give its declared target.
+"""Owns the fuzzing of apply: many damaged patches, each of which must be refused cleanly or give its target.
 
 `python -m tests.fuzz_patches --cases 1000000 --seed 1` prints what came out and ends with 1 at the first fault.
 Faults: an exception that is not a PatchError, more than 2 s of CPU for one case, a success whose bytes are not what
@@ -26,9 +26,10 @@ from types import FrameType
 from rich.progress import track
 
 import modelpatch
-from modelpatch import PatchError, accelerator
-from modelpatch.applying import COPY_BYTES
-from modelpatch.coders import zstd_module
+from modelpatch import PatchError
+from modelpatch.apply.stream import COPY_BYTES
+from modelpatch.format import accelerator
+from modelpatch.format.coders import zstd_module
 from tests.patch_damage import PAIRS, damaged, damaged_body, edited_header, refitted, related_pair
 from tests.reference_decoder import Header, Invalid, Reader
 from tests.reference_folders import tree_digest

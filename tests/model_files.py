@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from modelpatch import varint
+from modelpatch.format import varint
 
 _BUNDLE_TYPES = {"float32": 1, "int32": 3, "int64": 9}
 _MAGIC = 0xDB4775248B80FB57

@@ -71,7 +71,7 @@ class RelayProcess:
         return f"http://127.0.0.1:{self.port}"
 
     def wait_for(self, text: str, *, after: int = 0) -> str:
-        """Wait for a log line with ``text``, counted from line ``after``; give it."""
+        """Wait for a log line with ``text``, counted from line ``after``; return it."""
         until_s = time.monotonic() + LIMIT_S
         with self._news:
             while True:
@@ -82,12 +82,12 @@ class RelayProcess:
                     raise AssertionError(f"no {text!r} within {LIMIT_S:g} s; the log:\n" + "\n".join(self.lines))
 
     def events(self, event: str) -> list[str]:
-        """Give the log lines of ``event`` so far."""
+        """Return the log lines of ``event`` so far."""
         with self._news:
             return [line for line in self.lines if f" {event} " in f"{line} "]
 
     def get(self, path: str, headers: dict[str, str] | None = None) -> tuple[int, bytes, dict[str, str]]:
-        """GET ``path``; give status, body and headers, whatever the status is."""
+        """GET ``path``; return status, body and headers, whatever the status is."""
         request = urllib.request.Request(f"{self.url}/{path}", headers=headers or {})
         try:
             with urllib.request.urlopen(request, timeout=LIMIT_S) as response:
@@ -109,7 +109,7 @@ class RelayProcess:
             threading.Event().wait(0.02)
 
     def stop(self) -> int:
-        """End it as a service manager does; give the exit code."""
+        """End it as a service manager does; return the exit code."""
         return self._end(signal.SIGTERM)
 
     def kill(self) -> None:

@@ -38,7 +38,7 @@ def sha256(data: bytes) -> str:
 
 
 def frozen(name: str, size: int) -> bytes:
-    """Give ``size`` bytes that do not compress and depend on ``name`` alone."""
+    """Return ``size`` bytes that do not compress and depend on ``name`` alone."""
     return random.Random(name).randbytes(size)
 
 

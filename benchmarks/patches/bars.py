@@ -64,32 +64,32 @@ class Facts:
     pairs: Mapping[str, Made]
 
     def value(self, pair: str, tool: str, key: str) -> float | None:
-        """Give one measured number, or None where there is none."""
+        """Return one measured number, or None where there is none."""
         found = self.results.measured.get(pair, {}).get(tool, {}).get(key)
         return None if found is None else float(found)
 
     def ratio(self, pair: str, peer: str, mine: str = BEST) -> float | None:
-        """Give our patch's size as a share of the peer's best one."""
+        """Return our patch's size as a share of the peer's best one."""
         ours, theirs = self.value(pair, mine, "bytes"), self.value(pair, peer, "bytes")
         return ours / theirs if ours is not None and theirs else None
 
     def apply_peak(self, pair: str) -> float | None:
-        """Give the peak memory of apply; the pair that is there for memory alone has no ``best`` patch."""
+        """Return the peak memory of apply; the pair that is there for memory alone has no ``best`` patch."""
         tool = FAST if self.pairs[pair].record.get("memory_only") else BEST
         return self.value(pair, tool, "apply_peak_bytes")
 
     def matching(self, patterns: Sequence[str]) -> list[str]:
-        """Give the names of the pairs that match a pattern."""
+        """Return the names of the pairs that match a pattern."""
         return [name for name in self.pairs if any(fnmatch(name, pattern) for pattern in patterns)]
 
     def worst(self, names: Sequence[str], of: Callable[[str], float | None]) -> Worst | None:
-        """Give the largest value of ``of`` over the pairs that have one; None where none has."""
+        """Return the largest value of ``of`` over the pairs that have one; None where none has."""
         found = [(value, name) for name in names if (value := of(name)) is not None]
         return Worst(*max(found), len(found), len(names)) if found else None
 
 
 def judge(facts: Facts) -> list[Judged]:
-    """Give all bars in the order of the page."""
+    """Return all bars in the order of the page."""
     return [*_sizes(facts), _never_larger(facts), *_paper(facts), *_fast(facts), *_apply(facts), _memory(facts)]
 
 
@@ -100,7 +100,7 @@ def _sizes(facts: Facts) -> Iterator[Judged]:
 
 
 def larger_than_hdiffpatch(facts: Facts, name: str) -> float | None:
-    """Give the ratio to HDiffPatch's best; a small patch is first relieved of what its digests cost."""
+    """Return the ratio to HDiffPatch's best; a small patch is first relieved of what its digests cost."""
     ours, theirs = facts.value(name, BEST, "bytes"), facts.value(name, HDIFFPATCH, "bytes")
     if ours is None or theirs is None:
         return None

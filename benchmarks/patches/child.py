@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
 
 def diff(effort: str, old: str, new: str, patch: str) -> dict[str, Any]:
     """Make a patch with modelpatch: CPU seconds (median) of the call, numpy and the package's modules imported."""
-    import modelpatch.diff  # its import is not the diff
+    import modelpatch.diff.make  # its import is not the diff
 
     run = modelpatch.diff_folder if Path(old).is_dir() else modelpatch.diff_file
     return {"cpu_s": _median(lambda: run(old, new, patch, effort=effort)), "bytes": Path(patch).stat().st_size}
@@ -112,7 +112,7 @@ def _peer(name: str, skipped: set[str]) -> Any:
 
 
 def _peak_bytes() -> int:
-    """Give the largest resident memory of this process and of those that it started."""
+    """Return the largest resident memory of this process and of those that it started."""
     return 1024 * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 

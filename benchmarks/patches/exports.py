@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from benchmarks.patches import samples
 from benchmarks.patches.small_heads import small_head
 from benchmarks.patches.variants import Variant
-from cloud_tools.engine import fresh_session, keras, tensorflow
-from cloud_tools.export import ExportError, export_tflite
-from cloud_tools.quiet import quiet
-from cloud_tools.tflite_file import Runner
+from cloud_tools.tflite.engine import fresh_session, keras, tensorflow
+from cloud_tools.tflite.export import ExportError, export_tflite
+from cloud_tools.tflite.quiet import quiet
+from cloud_tools.tflite.tflite_file import Runner
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8", "int8-recalibrated")
 CALIBRATION_CROPS, CALIBRATION_SEEDS = 48, {"int8": 21, "int8-recalibrated": 22}
@@ -77,7 +77,7 @@ def to_saved_model(variant: Variant, folder: Path, *, slots: bool) -> None:
 
 
 def to_safetensors(variant: Variant) -> bytes:
-    """Give the weights as a safetensors file, named ``layer.number``."""
+    """Return the weights as a safetensors file, named ``layer.number``."""
     from safetensors.numpy import save
 
     named: Mapping[str, NDArray[np.float32]] = {

@@ -76,19 +76,19 @@ def measure_peer(pair: Made, name: str, *, every_setting: bool = False) -> dict[
 
 
 def peer_names() -> list[str]:
-    """Give the names of the installed peers."""
+    """Return the names of the installed peers."""
     from modelpatch.peers import all_peers
 
     return [peer.name for peer in all_peers() if peer.available()]
 
 
 def peer_version(name: str) -> str:
-    """Give the version of an installed peer."""
+    """Return the version of an installed peer."""
     return str(_peer(name).version())
 
 
 def code_digest() -> str:
-    """Give the SHA-256 of modelpatch's own code (peers apart): what was measured with the same one may be kept."""
+    """Return the SHA-256 of modelpatch's own code (peers apart): what was measured with the same one may be kept."""
     total = hashlib.sha256()
     for path in sorted(PACKAGE.glob("*.py")):
         total.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
@@ -127,7 +127,7 @@ def _child(*arguments: object) -> dict[str, Any]:
 
 
 def _run(command: Sequence[object]) -> dict[str, Any]:
-    """Run ``command`` at the repository's root; give its account."""
+    """Run ``command`` at the repository's root; return its account."""
     launcher = [sys.executable, "-I", "-S", str(Path(__file__).with_name("launch.py"))]
     done = subprocess.run([*launcher, *map(str, command)], cwd=ROOT, capture_output=True, text=True, check=True)
     account = dict(json.loads(done.stdout))

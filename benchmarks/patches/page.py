@@ -211,7 +211,7 @@ def _machine(facts: Facts) -> Iterator[str]:
 
 
 def _versions(facts: Facts) -> dict[str, str]:
-    """Give every version that something on the page was made or measured with: more than one where it changed."""
+    """Return every version that something on the page was made or measured with: more than one where it changed."""
     found: dict[str, set[str]] = {}
     for name in facts.pairs:
         for tool, measured in facts.results.measured.get(name, {}).items():
@@ -248,7 +248,7 @@ def _grouped(facts: Facts) -> Iterator[tuple[str, list[str]]]:
 
 
 def _place(pair: Made) -> tuple[int, str, int]:
-    """Give where a pair stands on the page: its group, its change, its precision."""
+    """Return where a pair stands on the page: its group, its change, its precision."""
     change, _, form = pair.name.rpartition(".")
     if form in PRECISIONS:
         return (1 if change.startswith(GROUPS[1][1]) else 0), change, PRECISIONS.index(form)
@@ -256,7 +256,7 @@ def _place(pair: Made) -> tuple[int, str, int]:
 
 
 def _peers(facts: Facts) -> list[str]:
-    """Give the peers that were measured, the bars' ones first."""
+    """Return the peers that were measured, the bars' ones first."""
     found = {tool for name in facts.pairs for tool in facts.results.measured.get(name, {})} - set(OURS)
     return sorted(found, key=lambda peer: (peer not in RATIOS, RATIOS.index(peer) if peer in RATIOS else 0, peer))
 

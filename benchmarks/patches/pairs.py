@@ -19,7 +19,7 @@ from benchmarks.patches.records import Made, load_pairs, save_pair
 from benchmarks.patches.small_heads import GRIDS
 from benchmarks.patches.variants import Variant
 from cloud_tools.cache import digest_of
-from cloud_tools.engine import keras, tensorflow
+from cloud_tools.tflite.engine import keras, tensorflow
 from contract.errors import KinwatchError
 from contract.files import atomic_write
 
@@ -47,7 +47,7 @@ class Pair:
 
 
 def catalogue() -> list[Pair]:
-    """Give all pairs, those first that matter most."""
+    """Return all pairs, those first that matter most."""
     found = [*_heads(), *_small_heads(), *_saved_models("mobilenetv2"), *_tunings(), *_others()]
     return sorted(found, key=_urgency)
 
@@ -58,7 +58,7 @@ def _urgency(pair: Pair) -> int:
 
 
 def make_pair(pair: Pair) -> Made:
-    """Make ``pair``, or give it as it is in the cache.
+    """Make ``pair``, or return it as it is in the cache.
 
     Raises:
         PairError: fewer of the trained weights changed than ``least_changed``, or a frozen one did.
@@ -84,7 +84,7 @@ def make_pair(pair: Pair) -> Made:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Give the versions that decide the bytes of a pair."""
+    """Return the versions that decide the bytes of a pair."""
     import safetensors
 
     return {
@@ -109,7 +109,7 @@ def _changed(old: Variant, new: Variant, trained: tuple[str, ...]) -> dict[str, 
 
 
 def _exported(variant: Variant, name: str, precision: str) -> Path:
-    """Give the TFLite file of a variant; converted once, for all pairs that hold it."""
+    """Return the TFLite file of a variant; converted once, for all pairs that hold it."""
     key = digest_of(RECIPE, variants.RECIPE, json.dumps(versions()))[:16]
     path = within("exports") / f"{name}-{precision}-{key}.tflite"
     if not path.exists():
@@ -215,7 +215,7 @@ def _others() -> Iterator[Pair]:
 
 
 def _large() -> Pair:
-    """Give the 80 MB pair: every weight of VGG-19 moved a little. It is there for the memory of apply alone."""
+    """Return the 80 MB pair: every weight of VGG-19 moved a little. It is there for the memory of apply alone."""
 
     def make(folder: Path) -> dict[str, Any]:
         old = variants.fresh("vgg19")

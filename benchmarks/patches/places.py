@@ -6,14 +6,14 @@ from cloud_tools.cache import cache_folder
 
 
 def home() -> Path:
-    """Give the benchmark's folder in the cache; made if missing."""
+    """Return the benchmark's folder in the cache; made if missing."""
     folder = cache_folder() / "benchmarks" / "patches"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def within(name: str) -> Path:
-    """Give the folder ``name`` under ``home()``; made if missing."""
+    """Return the folder ``name`` under ``home()``; made if missing."""
     folder = home() / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -36,23 +36,23 @@ class Made:
         return bool(self.compared)
 
     def is_whole(self) -> bool:
-        """Tell whether both files are there as recorded."""
+        """Return whether both files are there as recorded."""
         sides = zip(self.files, ("old_sha256", "new_sha256"), strict=True)
         return all(path.is_file() and sha256_file(path) == self.record[key] for path, key in sides)
 
 
 def load_pairs() -> dict[str, Made]:
-    """Give the pairs that are recorded, by name, in the order in which they were made."""
+    """Return the pairs that are recorded, by name, in the order in which they were made."""
     return {name: _open(name, record) for name, record in _load()["pairs"].items()}
 
 
 def pair_versions() -> dict[str, str]:
-    """Give the versions of the libraries that made the pairs."""
+    """Return the versions of the libraries that made the pairs."""
     return dict(_load()["versions"])
 
 
 def save_pair(name: str, record: dict[str, Any], versions: dict[str, str]) -> Made:
-    """Put the pair ``name``, whose files are in place, on record with its lengths and digests; give it."""
+    """Put the pair ``name``, whose files are in place, on record with its lengths and digests; return it."""
     old, new = _open(name, record).files
     found = {
         "old_bytes": old.stat().st_size,

@@ -39,7 +39,7 @@ class Results:
     measured: dict[str, dict[str, dict[str, Any]]]
 
     def kept(self, pair: str, tool: str, key: str) -> bool:
-        """Tell whether the tool was measured on these very files with this very code."""
+        """Return whether the tool was measured on these very files with this very code."""
         return self.measured.get(pair, {}).get(tool, {}).get("key") == key
 
     def put(self, pair: str, tool: str, found: dict[str, Any]) -> None:
@@ -50,13 +50,13 @@ class Results:
             atomic_write(self.path, self.to_bytes())
 
     def to_bytes(self) -> bytes:
-        """Give the file."""
+        """Return the file."""
         top = {"schema": 1, "machine": self.machine, "versions": self.versions, "measured": self.measured}
         return json_bytes(top)
 
 
 def load_results(path: Path | None = None) -> Results:
-    """Give the results in ``path`` (the cache's by default); empty ones where there are none."""
+    """Return the results in ``path`` (the cache's by default); empty ones where there are none."""
     path = path or home() / "results.json"
     top = json.loads(path.read_bytes()) if path.exists() else {"machine": {}, "versions": {}, "measured": {}}
     return Results(path, top["machine"], top["versions"], top["measured"])
@@ -70,13 +70,13 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def key_of(record: dict[str, Any], tool: str, version: str) -> str:
-    """Give the key of a measurement: the pair's files, the tool, its version or code, and the Python that ran it."""
+    """Return the key of a measurement: the pair's files, the tool, its version or code, and the Python."""
     files = (record["old_sha256"], record["new_sha256"])
     return digest_of(METHOD, *files, tool, version, platform.python_version())[:16]
 
 
 def describe_machine() -> dict[str, Any]:
-    """Give what the times depend on: processor, cores, memory, system, Python."""
+    """Return what the times depend on: processor, cores, memory, system, Python."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "processor": _processor(),

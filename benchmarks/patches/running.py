@@ -39,13 +39,13 @@ class Job:
 
 
 def jobs(pairs: Sequence[Made], tools: Sequence[str]) -> list[Job]:
-    """Give what there is to do: the pairs with ``tools`` (empty: all; a name or the beginning of one)."""
+    """Return what there is to do: the pairs with ``tools`` (empty: all; a name or the beginning of one)."""
     found = [job for pair in pairs for job in _jobs_of(pair)]
     return [job for job in found if not tools or any(job.tool.startswith(tool) for tool in tools)]
 
 
 def run_jobs(todo: Sequence[Job], results: Results, progress: Progress, *, again: bool = False) -> list[str]:
-    """Measure what is not measured yet, or with ``again`` all of it; give the failures, one line each.
+    """Measure what is not measured yet, or with ``again`` all of it; return the failures, one line each.
 
     A failure does not end the run. Each measurement holds the machine's load: CPU seconds are longer on a busy one.
     """

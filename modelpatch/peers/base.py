@@ -67,7 +67,7 @@ class Peer(ABC):
         """Return the version installed, None where the peer is not installed."""
 
     def available(self) -> bool:
-        """Tell whether the peer is installed and works in this Python."""
+        """Return whether the peer is installed and works in this Python."""
         return self.version() is not None
 
     def usable_settings(self) -> tuple[str, ...]:
@@ -75,7 +75,7 @@ class Peer(ABC):
         return self.settings
 
     def trials(self, old: bytes, new: bytes) -> Iterator[Trial]:
-        """Give the patch of every setting, as each is made; `diff_cpu_s` as if it were the only one.
+        """Return the patch of every setting, as each is made; `diff_cpu_s` as if it were the only one.
 
         Raises:
             PeerError: the peer failed.

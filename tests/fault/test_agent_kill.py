@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent_process import AgentProcess, RunnableSite, write_film
+from tests.agent_process import AgentProcess, RunnableSite, write_video
 from tests.site_server import SiteServer, serving
 
 EVENTS = (
@@ -29,9 +29,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Runn
     folder = tmp_path_factory.mktemp("scene")
     site = RunnableSite(folder / "publisher")
     site.publish(1)
-    write_film(folder / "film.avi")
+    write_video(folder / "video.avi")
     with serving(site.folder / "site") as server:
-        agent = AgentProcess(folder / "agent", server.url, site.builder.root, folder / "film.avi")
+        agent = AgentProcess(folder / "agent", server.url, site.builder.root, folder / "video.avi")
         try:
             agent.start().wait_for("slot.committed")
             agent.stop()
@@ -42,9 +42,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Runn
 
 
 def restarted(scene: tuple[Path, RunnableSite, SiteServer], folder: Path) -> AgentProcess:
-    """Give an agent whose data are those of the device with release 1."""
+    """Return an agent whose data are those of the device with release 1."""
     prepared, site, server = scene
-    agent = AgentProcess(folder, server.url, site.builder.root, prepared / "film.avi")
+    agent = AgentProcess(folder, server.url, site.builder.root, prepared / "video.avi")
     shutil.copytree(prepared / "agent" / "data", agent.data)
     return agent
 

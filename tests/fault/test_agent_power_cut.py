@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.record import Slot
-from agent.slots import Slots, read_record, slot_problem
-from agent.trial import Started
+from agent.updates.record import Slot
+from agent.updates.slots import Slots, read_record, slot_problem
+from agent.updates.state_machine import Started
 from contract.trust import VerifiedRelease
 from tests.bundles import frozen_bytes
 from tests.devices import BundleSite, Device
@@ -54,7 +54,7 @@ def assert_it_runs(data: Path) -> None:
 
 
 def count_operations(scene: tuple[Path, BundleSite, SiteServer, VerifiedRelease], data: Path) -> int:
-    """Give how many operations an update that nothing disturbs makes."""
+    """Return how many operations an update that nothing disturbs makes."""
     folder, site, server, _ = scene
     shutil.copytree(folder / "device", data, symlinks=True)
     disk = Disk(data)

@@ -116,7 +116,8 @@ def test_a_base_that_changes_during_the_work_is_caught_by_the_target_digest(pair
 # Stops itself, as a power cut would, after a given number of bytes has reached the temporary.
 _KILLED = """
 import os, signal, sys
-from modelpatch import applying, files
+from modelpatch.apply import stream as applying
+from modelpatch.apply import files
 limit, name = int(sys.argv[4]), sys.argv[5]
 write = applying._Target.write
 def counted(self, data):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import modelpatch
-from modelpatch import temporaries
+from modelpatch.apply import temporaries
 from tests.vectors.patch_builder import add, folder_patch, literal, ops, patch, stored
 
 MIB = 1 << 20

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_tools.publish import Order, publish
+from cloud_tools.publishing.publish import Order, publish
 from contract.errors import StorageError
 from tests.bundles import frozen_bytes, write_bundle
 from tests.sites import LABELS, REPOSITORY, Site, command, missing_contents, run
@@ -46,7 +46,7 @@ def site(tmp_path: Path) -> Site:
 
 
 def seen_by_a_client(site: Site, name: str = "device") -> int | None:
-    """Give the newest version that verifies, with every file and patch of it in place."""
+    """Return the newest version that verifies, with every file and patch of it in place."""
     with site.served() as url:
         view = site.client(url, name).refresh()
         newest = view.newest("household", "stable")

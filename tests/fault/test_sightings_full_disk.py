@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.sightings import LOG_NAME, SightingLog
+from agent.vision.sightings import LOG_NAME, SightingLog
 from tests.unit.test_sightings import SIGHTING, lines
 
 
@@ -30,7 +30,7 @@ def test_a_line_that_fits_only_in_part_leaves_no_half_line(tmp_path: Path) -> No
     program = """
 import resource, signal, sys
 from pathlib import Path
-from agent.sightings import SightingLog
+from agent.vision.sightings import SightingLog
 from tests.unit.test_sightings import SIGHTING
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))

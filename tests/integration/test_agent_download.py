@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from tuf.api.exceptions import DownloadError
 
-from agent import download
-from agent.download import MOST_TRIES, Downloads
+from agent.updates import download
+from agent.updates.download import MOST_TRIES, Downloads
 from contract import trust
 from contract.errors import PeerError, StorageError, TrustError
 from contract.release import content_path
@@ -46,7 +46,7 @@ def downloads(tmp_path: Path, server: SiteServer, waits: list[float]) -> Downloa
 
 
 def make(tmp_path: Path, server: SiteServer, waits: list[float]) -> Downloads:
-    """Give downloads as a program makes them when it starts."""
+    """Return downloads as a program makes them when it starts."""
 
     def wait(seconds: float) -> bool:
         waits.append(seconds)

@@ -17,21 +17,21 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from agent import doctor
 from agent.config import load
-from agent.reporter import Reporter
+from agent.home.reporter import Reporter
 from contract import topics
 from contract.broker import BrokerAddress
 from contract.errors import EXIT_CONFIG, EXIT_FAILED, PeerError
 from contract.manifest import NAME
 from contract.topics import ReleaseNotice
-from tests.agent_process import LIMIT_S, ROOT, AgentProcess, RunnableSite, write_film
+from tests.agent_process import LIMIT_S, ROOT, AgentProcess, RunnableSite, write_video
 from tests.brokers import Broker
 from tests.site_server import SiteServer, serving
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A red coat that walks to and fro."""
-    return write_film(tmp_path_factory.mktemp("film") / "film.avi")
+    return write_video(tmp_path_factory.mktemp("video") / "video.avi")
 
 
 @pytest.fixture
@@ -50,15 +50,15 @@ def server(site: RunnableSite) -> Iterator[SiteServer]:
 
 
 @pytest.fixture
-def agent(tmp_path: Path, site: RunnableSite, server: SiteServer, film: Path) -> Iterator[AgentProcess]:
+def agent(tmp_path: Path, site: RunnableSite, server: SiteServer, video: Path) -> Iterator[AgentProcess]:
     """An agent that is not started yet; no broker is there."""
-    made = AgentProcess(tmp_path / "agent", server.url, site.builder.root, film)
+    made = AgentProcess(tmp_path / "agent", server.url, site.builder.root, video)
     yield made
     made.kill()
 
 
 def one_line(done: "subprocess.CompletedProcess[str]", code: int) -> str:
-    """Assert that a command failed with ``code`` and one clear line; give the line."""
+    """Assert that a command failed with ``code`` and one clear line; return the line."""
     assert done.returncode == code, done.stderr
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1, done.stderr
@@ -104,7 +104,7 @@ def test_a_bad_release_is_refused_and_the_old_one_goes_on(
 
 
 def contents(server: SiteServer) -> int:
-    """Give how many requests for contents there were."""
+    """Return how many requests for contents there were."""
     return sum(count for path, count in server.requests.items() if path.startswith("content/"))
 
 
@@ -125,7 +125,7 @@ class Listener:
         self.heard.setdefault(message.topic, []).append((value, message.retain))
 
     def wait_for(self, topic: str, wanted: Any) -> Any:
-        """Wait for a message on ``topic`` for which ``wanted`` holds; give it."""
+        """Wait for a message on ``topic`` for which ``wanted`` holds; return it."""
         limit = time.monotonic() + LIMIT_S
         while True:
             for value, _ in list(self.heard.get(topic, [])):
@@ -151,10 +151,10 @@ def listener(broker: Broker) -> Iterator[Listener]:
 
 
 def test_the_broker_hears_of_status_update_and_sightings_and_a_notice_wakes_the_agent(
-    tmp_path: Path, site: RunnableSite, server: SiteServer, film: Path, broker: Broker, listener: Listener
+    tmp_path: Path, site: RunnableSite, server: SiteServer, video: Path, broker: Broker, listener: Listener
 ) -> None:
     # A poll is an hour away: only the relay's word can bring release 2 in time.
-    agent = AgentProcess(tmp_path / "agent", server.url, site.builder.root, film, broker.url, poll_s=3600.0)
+    agent = AgentProcess(tmp_path / "agent", server.url, site.builder.root, video, broker.url, poll_s=3600.0)
     agent.start()
     try:
         listener.wait_for(topics.status_topic("porch"), lambda value: value == "online")
@@ -176,9 +176,9 @@ def test_the_broker_hears_of_status_update_and_sightings_and_a_notice_wakes_the_
 
 
 def test_an_agent_that_is_killed_is_offline_by_its_last_will(
-    tmp_path: Path, site: RunnableSite, server: SiteServer, film: Path, broker: Broker, listener: Listener
+    tmp_path: Path, site: RunnableSite, server: SiteServer, video: Path, broker: Broker, listener: Listener
 ) -> None:
-    agent = AgentProcess(tmp_path / "agent", server.url, site.builder.root, film, broker.url).start()
+    agent = AgentProcess(tmp_path / "agent", server.url, site.builder.root, video, broker.url).start()
     try:
         listener.wait_for(topics.status_topic("porch"), lambda value: value == "online")
     finally:
@@ -187,9 +187,9 @@ def test_an_agent_that_is_killed_is_offline_by_its_last_will(
 
 
 def test_a_broker_that_goes_and_comes_back_costs_one_line_and_no_news(
-    tmp_path: Path, site: RunnableSite, server: SiteServer, film: Path, broker: Broker
+    tmp_path: Path, site: RunnableSite, server: SiteServer, video: Path, broker: Broker
 ) -> None:
-    agent = AgentProcess(tmp_path / "agent", server.url, site.builder.root, film, broker.url).start()
+    agent = AgentProcess(tmp_path / "agent", server.url, site.builder.root, video, broker.url).start()
     try:
         agent.wait_for("broker.connected")
         broker.kill()
@@ -226,7 +226,7 @@ class DeafBroker:
         self.peer.sendall(b"\x90\x03" + number + b"\x01")
 
     def expect(self, kind: int) -> bytes:
-        """Read packets up to one of ``kind``; give its body."""
+        """Read packets up to one of ``kind``; return its body."""
         while True:
             head, length, shift = self.peer.recv(1)[0], 0, 0
             while True:
@@ -241,7 +241,7 @@ class DeafBroker:
                 return body
 
     def published(self, topic: str) -> bytes:
-        """Give the next payload for ``topic`` (QoS 1)."""
+        """Return the next payload for ``topic`` (QoS 1)."""
         while True:
             body = self.expect(3)
             end = 2 + int.from_bytes(body[:2], "big")
@@ -305,9 +305,9 @@ def test_the_service_manager_hears_of_the_first_frame_and_of_frames_alone(
 
 
 def test_a_film_that_ends_ends_the_agent_well(
-    tmp_path: Path, site: RunnableSite, server: SiteServer, film: Path
+    tmp_path: Path, site: RunnableSite, server: SiteServer, video: Path
 ) -> None:
-    agent = AgentProcess(tmp_path / "agent", server.url, site.builder.root, film, loop=False)
+    agent = AgentProcess(tmp_path / "agent", server.url, site.builder.root, video, loop=False)
     assert agent.start().wait() == 0
     agent.kill()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.selftest import ADDRESS_SPACE_BYTES, SelfTestImpossibleError, run_selftest
+from agent.updates.selftest import ADDRESS_SPACE_BYTES, SelfTestImpossibleError, run_selftest
 from contract.errors import ReleaseError
 from contract.manifest import NAME, load_bundle
 from tests.agent_process import ROOT, TINY, make_runnable
@@ -99,7 +99,7 @@ def _in_every_child(folder: Path, monkeypatch: pytest.MonkeyPatch, code: str) ->
     ],
 )
 def test_the_child_has_neither_much_memory_nor_files_nor_network(tmp_path: Path, code: str, error: str) -> None:
-    whole = f"import sys\nfrom agent import selftest\nselftest._limit_this_process(20)\n{code}"
+    whole = f"import sys\nfrom agent.updates import selftest\nselftest._limit_this_process(20)\n{code}"
     done = subprocess.run(
         [sys.executable, "-c", whole, str(tmp_path / "picture")],
         cwd=ROOT,

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import modelpatch
-from agent.plan import Reason
-from agent.record import Slot
-from agent.selftest import SelfTestResult
-from agent.trial import Failed, Started
+from agent.updates.plan import Reason
+from agent.updates.record import Slot
+from agent.updates.selftest import SelfTestResult
+from agent.updates.state_machine import Failed, Started
 from contract.errors import PeerError, ReleaseError, StorageError, TrustError
 from contract.release import content_path
 from tests.devices import BundleSite, Device, make_release
@@ -42,7 +42,7 @@ def device(tmp_path: Path, site: BundleSite, server: SiteServer) -> Device:
 
 
 def contents(server: SiteServer) -> int:
-    """Give how many requests for contents there were."""
+    """Return how many requests for contents there were."""
     return sum(count for path, count in server.requests.items() if path.startswith("content/"))
 
 
@@ -60,7 +60,7 @@ def test_an_update_fetches_the_patch_alone_and_gives_the_signed_bytes(
 
 
 def release_patch(site: BundleSite, version: int) -> str:
-    """Give the digest of the one patch of a release."""
+    """Return the digest of the one patch of a release."""
     (patch,) = site.targets[version].patches
     return patch.sha256
 
@@ -243,7 +243,7 @@ def test_a_full_disk_is_refused_before_a_byte_is_fetched(
     site.publish(2)
     before = contents(server)
     with monkeypatch.context() as patch:
-        patch.setattr("agent.update.free_bytes", lambda folder: 1000)
+        patch.setattr("agent.updates.installer.free_bytes", lambda folder: 1000)
         refusal = device.update()
     assert refusal is not None
     assert (refusal.reason, contents(server)) == (Reason.DISK, before)
@@ -255,7 +255,7 @@ def test_a_disk_that_fills_while_materialising_loses_nothing(
 ) -> None:
     release = site.publish(2)
     with monkeypatch.context() as patch:
-        patch.setattr("agent.slots.atomic_file", _full)
+        patch.setattr("agent.updates.slots.atomic_file", _full)
         with pytest.raises(StorageError, match="disk is full"):
             device.update()
     assert (device.version, device.slots.record.bad, device.slots.problem(Slot.A)) == (1, (), None)

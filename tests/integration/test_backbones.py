@@ -10,22 +10,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cloud_tools import backbones, quantisation
-from cloud_tools.backbone_choice import BackboneChoice, choose_backbone
-from cloud_tools.backbones import Backbone, make_backbone
-from cloud_tools.chain import Chain
-from cloud_tools.dataset import load_dataset
-from cloud_tools.embeddings import MAP, embed
-from cloud_tools.engine import fresh_session, keras
-from cloud_tools.export import ExportError, compare, convert
-from cloud_tools.lite0 import build_lite0, load_lite0
-from cloud_tools.networks import NETWORKS, Network, build_backbone, build_scratch
-from cloud_tools.quantisation import Calibration, household_calibration
-from cloud_tools.selftest_inputs import selftest_inputs
-from cloud_tools.splits import TRAIN
-from cloud_tools.tflite_file import Runner
-from cloud_tools.training_run import Base
-from cloud_tools.weights import WeightsFile, open_weights, random_weights
+from cloud_tools.backbones import backbone as backbones
+from cloud_tools.backbones.backbone import Backbone, make_backbone
+from cloud_tools.backbones.choice import BackboneChoice, choose_backbone
+from cloud_tools.backbones.lite0 import build_lite0, load_lite0
+from cloud_tools.backbones.networks import NETWORKS, Network, build_backbone, build_scratch
+from cloud_tools.backbones.weights import WeightsFile, open_weights, random_weights
+from cloud_tools.datasets.dataset import load_dataset
+from cloud_tools.datasets.splits import TRAIN
+from cloud_tools.tflite import quantisation
+from cloud_tools.tflite.chain import Chain
+from cloud_tools.tflite.engine import fresh_session, keras
+from cloud_tools.tflite.export import ExportError, compare, convert
+from cloud_tools.tflite.quantisation import Calibration, household_calibration
+from cloud_tools.tflite.selftest_inputs import selftest_inputs
+from cloud_tools.tflite.tflite_file import Runner
+from cloud_tools.training.features import MAP, embed
+from cloud_tools.training.run import Base
 from contract.errors import InputError
 from contract.manifest import Preprocess, load_bundle
 from contract.preprocess import dequantize, prepare, to_tensor
@@ -36,7 +37,7 @@ MILITARY_UNIFORM, WINDSOR_TIE, BOW_TIE, SUIT = 652, 906, 457, 834  # ImageNet's 
 
 
 def tiny_network(filters: int = 4) -> Network:
-    """Give a network that is converted in a second."""
+    """Return a network that is converted in a second."""
 
     def build() -> Any:
         layers = keras().layers
@@ -204,7 +205,7 @@ def int8_bundle(vtest_dataset_six: Path, weights_file: Path, tmp_path_factory: p
 def test_a_head_on_an_int8_backbone_runs_on_the_device_as_in_the_cloud(
     int8_bundle: Path, vtest_dataset_six: Path
 ) -> None:
-    from agent.classifier import load_classifier
+    from agent.vision.classifier import load_classifier
 
     manifest, dataset = load_bundle(int8_bundle), load_dataset(vtest_dataset_six)
     assert manifest.stages[0].input.dtype == "uint8"
@@ -221,7 +222,7 @@ def test_a_release_with_a_base_never_recalibrates(
     def no(*_: object) -> None:
         raise AssertionError("calibrated again")
 
-    monkeypatch.setattr("cloud_tools.backbone_choice.household_calibration", no)
+    monkeypatch.setattr("cloud_tools.backbones.choice.household_calibration", no)
     forbid_export(monkeypatch)
     kept = Base(int8_bundle, load_bundle(int8_bundle)).backbone
     for choice in (BackboneChoice(), BackboneChoice(precision="int8"), BackboneChoice(calibrate_on="sample")):

@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cloud_tools import fine_tuning
-from cloud_tools.dataset import Dataset
-from cloud_tools.engine import fresh_session, keras
-from cloud_tools.evaluation import Evaluation, evaluate_bundle
-from cloud_tools.export import convert
+from cloud_tools.datasets.dataset import Dataset
+from cloud_tools.datasets.from_video import dataset_from_video
+from cloud_tools.datasets.labels import load_labels
+from cloud_tools.evaluation.evaluation import Evaluation, evaluate_bundle
 from cloud_tools.inputs import LABELS
-from cloud_tools.labels import load_labels
-from cloud_tools.tail import INT8_MOST, Arrays, Layer, Tail
-from cloud_tools.tflite_file import Runner
-from cloud_tools.training import train
-from cloud_tools.training_run import Settings
-from cloud_tools.update_size import update_size
-from cloud_tools.video_dataset import dataset_from_video
+from cloud_tools.tflite.engine import fresh_session, keras
+from cloud_tools.tflite.export import convert
+from cloud_tools.tflite.tail import INT8_MOST, Arrays, Layer, Tail
+from cloud_tools.tflite.tflite_file import Runner
+from cloud_tools.training import fine_tuning
+from cloud_tools.training.run import Settings
+from cloud_tools.training.train import train
+from cloud_tools.training.update_size import update_size
 from contract.errors import InputError
 from contract.manifest import Manifest, load_bundle
 from contract.preprocess import dequantize, quantize
@@ -44,7 +44,7 @@ def few_crops(sample_video: Path, tmp_path_factory: pytest.TempPathFactory) -> D
 
 
 def small_model() -> Any:
-    """Give a network with every operator that a tail may have."""
+    """Return a network with every operator that a tail may have."""
     fresh_session(3)
     layers = keras().layers
     pixels = keras().Input((32, 32, 3), batch_size=1)
@@ -67,7 +67,7 @@ def small_files() -> dict[str, bytes]:
 
 
 def spans(layer: Layer) -> list[tuple[int, int]]:
-    """Give where the bytes of a layer's weights begin and end."""
+    """Return where the bytes of a layer's weights begin and end."""
     found = [constant for constant in (layer.weights, layer.bias) if constant is not None]
     return [(c.start, c.start + int(np.prod(c.shape)) * np.dtype(c.dtype).itemsize) for c in found]
 

@@ -10,11 +10,11 @@ import h5py
 import numpy as np
 import pytest
 
-from cloud_tools.backbones import make_backbone
-from cloud_tools.engine import fresh_session, keras
-from cloud_tools.model_file import model_file_weights, network_from_file
-from cloud_tools.networks import build_backbone, network
-from cloud_tools.tflite_file import Runner
+from cloud_tools.backbones.backbone import make_backbone
+from cloud_tools.backbones.model_file import model_file_weights, network_from_file
+from cloud_tools.backbones.networks import build_backbone, network
+from cloud_tools.tflite.engine import fresh_session, keras
+from cloud_tools.tflite.tflite_file import Runner
 from contract.errors import InputError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -22,7 +22,7 @@ FORMS = (".keras", ".h5")
 
 
 def classifier(*, normalise: bool = True, shape: tuple[Any, ...] = (48, 32, 3)) -> Any:
-    """Give a small whole classifier, compiled, with a branch and a nested model."""
+    """Return a small whole classifier, compiled, with a branch and a nested model."""
     fresh_session(1)
     layers = keras().layers
     inner_in = keras().Input((None, None, 8))
@@ -119,7 +119,7 @@ def test_code_in_a_file_is_refused(form: str, tmp_path: Path) -> None:
 
 
 def named(**values: Any) -> Callable[[dict[str, Any]], None]:
-    """Give a change of a configuration: the first convolution's initialiser becomes an object of these names."""
+    """Return a change of a configuration: the first convolution's initialiser becomes an object of these names."""
 
     def change(config: dict[str, Any]) -> None:
         layer = next(item for item in config["config"]["layers"] if item["class_name"] == "Conv2D")

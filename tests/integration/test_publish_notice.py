@@ -8,7 +8,7 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from cloud_tools.notify import send_notice
+from cloud_tools.publishing.notify import send_notice
 from contract.broker import parse_broker
 from contract.errors import PeerError
 from contract.topics import ReleaseNotice, release_topic
@@ -28,7 +28,7 @@ def subscribe(client: mqtt.Client, *_: object) -> None:
 
 
 def late_subscriber(broker: Broker) -> mqtt.MQTTMessage:
-    """Subscribe after the fact, and give the first message, which only a broker that retained it can send."""
+    """Subscribe after the fact, and return the first message, which only a broker that retained it can send."""
     received: queue.Queue[mqtt.MQTTMessage] = queue.Queue()
     client = mqtt.Client(CallbackAPIVersion.VERSION2)
     client.on_connect = subscribe

@@ -90,7 +90,7 @@ def test_manifests_and_metadata_travel_compressed_to_who_takes_it_and_contents_a
 
 
 def small_json(place: Place) -> list[tuple[str, Path]]:
-    """Give the path at the relay and the site's file of a manifest and of signed metadata."""
+    """Return the path at the relay and the site's file of a manifest and of signed metadata."""
     (manifest,) = (place.folder / "site/targets/household/2").iterdir()
     return [
         (f"targets/household/2/{manifest.name}", manifest),
@@ -99,7 +99,7 @@ def small_json(place: Place) -> list[tuple[str, Path]]:
 
 
 def asked(url: str, path: str, encoding: str) -> tuple[int, bytes, Mapping[str, str]]:
-    """Ask as a device does that takes ``encoding``; give status, body as it travelled, headers."""
+    """Ask as a device does that takes ``encoding``; return status, body as it travelled, headers."""
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
     try:
         connection.request("GET", f"/{path}", headers={"Accept-Encoding": encoding})
@@ -298,7 +298,7 @@ def test_a_device_that_leaves_in_the_middle_is_counted_for_what_was_sent(running
 
 
 def raw_answer(port: int, path: str, extra: str) -> bytes:
-    """Give everything that the relay sends for one request, head and body."""
+    """Return everything that the relay sends for one request, head and body."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as device:
         head = f"GET /{path} HTTP/1.1\r\nHost: x\r\nKinwatch-Device: porch\r\nConnection: close\r\n{extra}\r\n"
         device.sendall(head.encode())

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud_tools.dataset import Dataset, load_dataset
-from cloud_tools.evaluation import Evaluation
-from cloud_tools.frontier import Frontier
-from cloud_tools.splits import TEST
-from cloud_tools.tflite_file import TfliteFile
-from cloud_tools.training import train
-from cloud_tools.training_run import Settings
-from cloud_tools.update_size import update_size
+from cloud_tools.datasets.dataset import Dataset, load_dataset
+from cloud_tools.datasets.splits import TEST
+from cloud_tools.evaluation.evaluation import Evaluation
+from cloud_tools.tflite.tflite_file import TfliteFile
+from cloud_tools.training.frontier import Frontier
+from cloud_tools.training.run import Settings
+from cloud_tools.training.train import train
+from cloud_tools.training.update_size import update_size
 from contract.errors import InputError
 from contract.manifest import NAME, Manifest, load_bundle
 from tests.training_fixtures import SIXTH
@@ -127,7 +127,7 @@ def test_the_test_side_has_no_say_in_the_head(vtest_dataset_six: Path, bundle_on
 def test_a_stripes_head_is_trained_and_can_be_a_base(
     vtest_dataset_five: Path, bundle_one: Path, tmp_path: Path
 ) -> None:
-    from cloud_tools.heads import warm_start
+    from cloud_tools.training.heads import warm_start
 
     dataset = load_dataset(vtest_dataset_five)
     thin = Dataset(dataset.folder, dataset.source, dataset.crops[::4])

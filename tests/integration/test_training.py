@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud_tools.chain import Chain
-from cloud_tools.dataset import Dataset, load_dataset
-from cloud_tools.embeddings import embed
-from cloud_tools.evaluation import Evaluation, evaluate_bundle
-from cloud_tools.heads import STEPS
+from cloud_tools.datasets.dataset import Dataset, load_dataset
+from cloud_tools.evaluation.evaluation import Evaluation, evaluate_bundle
 from cloud_tools.inputs import LABELS
-from cloud_tools.tflite_file import TfliteFile
-from cloud_tools.training_run import Base
+from cloud_tools.tflite.chain import Chain
+from cloud_tools.tflite.tflite_file import TfliteFile
+from cloud_tools.training.features import embed
+from cloud_tools.training.heads import STEPS
+from cloud_tools.training.run import Base
 from contract.errors import InputError, KinwatchError
 from contract.manifest import NAME, load_bundle
 from demo.broken_models import write_crashing_in_trial, write_failing_selftest
@@ -141,8 +141,8 @@ def test_wrong_inputs_of_the_command_line_are_one_clear_line(
 
 
 def test_a_household_of_one_cannot_be_trained(sample_video: Path, tmp_path: Path) -> None:
-    from cloud_tools.labels import load_labels
-    from cloud_tools.video_dataset import dataset_from_video
+    from cloud_tools.datasets.from_video import dataset_from_video
+    from cloud_tools.datasets.labels import load_labels
 
     dataset_from_video(sample_video, load_labels(LABELS), tmp_path / "one", people=[SIXTH], every=10)
     with pytest.raises(InputError, match="at least two"):
@@ -156,16 +156,16 @@ def test_a_full_disk_leaves_no_bundle(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "head.tflite")
 
-    monkeypatch.setattr("cloud_tools.bundle_writer.atomic_write", full)
-    monkeypatch.setattr("cloud_tools.training.train_head", _small_head(bundle_one))
+    monkeypatch.setattr("cloud_tools.training.bundle_writer.atomic_write", full)
+    monkeypatch.setattr("cloud_tools.training.train.train_head", _small_head(bundle_one))
     with pytest.raises(OSError, match="No space"):
         train_bundle(vtest_dataset_five, tmp_path / "made" / "out", base=bundle_one)
     assert list((tmp_path / "made").iterdir()) == []
 
 
 def _small_head(bundle: Path) -> object:
-    """Give a stand-in for the minutes of training: the head of ``bundle`` as it is."""
-    from cloud_tools.heads import TrainedHead
+    """Return a stand-in for the minutes of training: the head of ``bundle`` as it is."""
+    from cloud_tools.training.heads import TrainedHead
 
     data = (bundle / "head.tflite").read_bytes()
     return lambda *args, **named: TrainedHead(data, STEPS[0], 1.0, 1.0)
@@ -190,8 +190,8 @@ def test_a_setting_that_cannot_be_is_one_clear_line(
 
 
 def test_a_base_that_is_no_such_head_is_refused(vtest_dataset_five: Path, bundle_one: Path, tmp_path: Path) -> None:
-    from cloud_tools.training import train
-    from cloud_tools.training_run import Settings
+    from cloud_tools.training.run import Settings
+    from cloud_tools.training.train import train
 
     with pytest.raises(KinwatchError, match="conv32"):
         train(load_dataset(vtest_dataset_five), tmp_path / "out", Settings(head="conv32"), bundle_one)
@@ -200,8 +200,8 @@ def test_a_base_that_is_no_such_head_is_refused(vtest_dataset_five: Path, bundle
 RUN_CROPS = """
 import sys
 from pathlib import Path
-from cloud_tools.chain import Chain
-from cloud_tools.dataset import load_dataset
+from cloud_tools.tflite.chain import Chain
+from cloud_tools.datasets.dataset import load_dataset
 from contract.manifest import load_bundle
 bundle, dataset = Path(sys.argv[1]), load_dataset(Path(sys.argv[2]))
 chain = Chain(bundle, load_bundle(bundle))

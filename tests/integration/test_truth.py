@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cloud_tools.dataset import load_dataset
-from cloud_tools.import_folder import import_folder
-from cloud_tools.publish import Order, Step, publish
-from cloud_tools.splits import TEST
+from cloud_tools.datasets.dataset import load_dataset
+from cloud_tools.datasets.from_folder import import_folder
+from cloud_tools.datasets.splits import TEST
+from cloud_tools.publishing.publish import Order, Step, publish
 from contract.errors import InputError
 from contract.files import atomic_write
 from contract.manifest import NAME, load_bundle
@@ -31,7 +31,7 @@ def order(site: Site, bundle: Path, **options: object) -> Order:
 
 
 def swapped(bundle: Path, out: Path) -> Path:
-    """Give a copy of a release in which two people have each other's name; what it says of itself stays."""
+    """Return a copy of a release in which two people have each other's name; what it says of itself stays."""
     shutil.copytree(bundle, out)
     body = json.loads((out / NAME).read_text())
     body["labels"][:2] = body["labels"][1::-1]

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.classifier import load_classifier
-from agent.consensus import ConsensusSettings, Electorate, Votes, add_vote, decide
-from cloud_tools.calibration import windows
-from cloud_tools.chain import Chain
-from cloud_tools.dataset import Crop, Dataset, load_dataset
-from cloud_tools.evaluation import Answers, answer, measure_rule
-from cloud_tools.unknown import ACCEPT
+from agent.vision.classifier import load_classifier
+from agent.vision.consensus import ConsensusSettings, Electorate, Votes, add_vote, decide
+from cloud_tools.datasets.dataset import Crop, Dataset, load_dataset
+from cloud_tools.evaluation.evaluation import Answers, answer, measure_rule
+from cloud_tools.evaluation.strangers import ACCEPT
+from cloud_tools.evaluation.threshold import windows
+from cloud_tools.tflite.chain import Chain
 from contract.files import json_bytes
 from contract.manifest import UNKNOWN, Thresholds, load_bundle
 

@@ -18,8 +18,8 @@ from benchmarks.vision import (
     score_motion,
     score_tracks,
 )
+from cloud_tools.datasets.labels import Labels, load_labels
 from cloud_tools.inputs import LABELS
-from cloud_tools.labels import Labels, load_labels
 from contract.preprocess import Box
 from tests.training_fixtures import sample_video  # noqa: F401  (a fixture)
 from tests.vision_scenes import BUNDLE

@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from cloud_tools.heads import KINDS, TOLERANCE, _build, warm_start
-from cloud_tools.tflite_file import TfliteFile
+from cloud_tools.tflite.tflite_file import TfliteFile
+from cloud_tools.training.heads import KINDS, TOLERANCE, _build, warm_start
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_head_whose_biases_are_all_zero_can_be_a_base(kind: str) -> None:
-    from cloud_tools.engine import fresh_session
-    from cloud_tools.export import export_tflite
+    from cloud_tools.tflite.engine import fresh_session
+    from cloud_tools.tflite.export import export_tflite
 
     fresh_session(0)
     model = _build(kind, 3)[1]

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from cloud_tools.augmentation import MOST_CUT, Recipe, apply_recipe, vary, with_variants
-from cloud_tools.dataset import Crop, Dataset, pixel_digest
-from cloud_tools.heads import Side
+from cloud_tools.datasets.dataset import Crop, Dataset, pixel_digest
+from cloud_tools.training.augmentation import MOST_CUT, Recipe, apply_recipe, vary, with_variants
+from cloud_tools.training.heads import Side
 from contract.errors import InputError
 
 PLAIN = (0.0, 0.0, 0.0, 0.0)

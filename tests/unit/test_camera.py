@@ -1,4 +1,4 @@
-"""agent.camera: pacing, dropping, ends, loops, stalls and files that are no video."""
+"""agent.camera.camera: pacing, dropping, ends, loops, stalls and files that are no video."""
 
 import itertools
 import logging
@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from agent.camera import Camera, CameraSettings, open_camera
+from agent.camera.camera import Camera, CameraSettings, open_camera
 from contract.config import load_config
 from contract.errors import ConfigError, InputError, PeerError
 from tests.vision_scenes import ScriptedCapture, number_of, numbered, write_video
@@ -74,8 +74,8 @@ def test_a_loop_whose_file_vanished_ends_with_an_error(video: Path) -> None:
             list(frames)
 
 
-@pytest.mark.parametrize("content", [b"these are words, no film\n" * 100, bytes(5000), b"RIFF0000AVI junk"])
-@pytest.mark.parametrize("name", ["film.avi", "film.txt", "film"])
+@pytest.mark.parametrize("content", [b"these are words, no video\n" * 100, bytes(5000), b"RIFF0000AVI junk"])
+@pytest.mark.parametrize("name", ["video.avi", "video.txt", "video"])
 def test_a_file_that_is_no_video_is_named(tmp_path: Path, content: bytes, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(content)
@@ -84,7 +84,7 @@ def test_a_file_that_is_no_video_is_named(tmp_path: Path, content: bytes, name: 
 
 
 def test_opencv_adds_no_line_of_its_own(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "film.avi"
+    path = tmp_path / "video.avi"
     path.write_bytes(bytes(range(256)) * 400)
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_WARNING)
     with pytest.raises(InputError, match="not a video"):

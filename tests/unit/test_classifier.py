@@ -1,4 +1,4 @@
-"""agent.classifier: the golden bundle runs, and whatever is not as its manifest says is a ReleaseError."""
+"""agent.vision.classifier: the golden bundle runs, and whatever is not as its manifest says is a ReleaseError."""
 
 import dataclasses
 import struct
@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent import classifier as module
-from agent.classifier import load_classifier
-from agent.selftest import check_bundle
+from agent.updates.selftest import check_bundle
+from agent.vision import classifier as module
+from agent.vision.classifier import load_classifier
 from contract.errors import ReleaseError
 from contract.manifest import NAME, Manifest, load_bundle
 from tests.vision_scenes import BUNDLE, COATS

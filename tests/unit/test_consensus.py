@@ -1,4 +1,4 @@
-"""agent.consensus: the rule in the module's docstring, sentence by sentence."""
+"""agent.vision.consensus: the rule in the module's docstring, sentence by sentence."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.consensus import ConsensusSettings, Decision, Electorate, Votes, add_vote, decide, hears, wants_crop
+from agent.vision.consensus import ConsensusSettings, Decision, Electorate, Votes, add_vote, decide, hears, wants_crop
 from contract.manifest import UNKNOWN
 
 SETTINGS = ConsensusSettings()

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from cloud_tools.calibration import calibrate
-from cloud_tools.dataset import NAME, Dataset, dataset_stats, load_dataset
-from cloud_tools.labels import Labels, parse_labels
-from cloud_tools.splits import TEST, TRAIN
-from cloud_tools.video_dataset import dataset_from_video
+from cloud_tools.datasets.dataset import NAME, Dataset, dataset_stats, load_dataset
+from cloud_tools.datasets.from_video import dataset_from_video
+from cloud_tools.datasets.labels import Labels, parse_labels
+from cloud_tools.datasets.splits import TEST, TRAIN
+from cloud_tools.evaluation.threshold import calibrate
 from contract.errors import InputError
 from contract.files import sha256_file
 from contract.manifest import UNKNOWN

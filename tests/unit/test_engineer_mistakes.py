@@ -10,14 +10,16 @@ import cv2
 import numpy as np
 import pytest
 
-from cloud_tools import engine, inputs, weight_sources
-from cloud_tools.bundle_writer import created_now
-from cloud_tools.dataset import Dataset
-from cloud_tools.labels import Labels
-from cloud_tools.training import train
-from cloud_tools.training_run import Settings
-from cloud_tools.video_dataset import dataset_from_video
-from cloud_tools.weights import open_weights
+from cloud_tools import inputs
+from cloud_tools.backbones import weight_sources
+from cloud_tools.backbones.weights import open_weights
+from cloud_tools.datasets.dataset import Dataset
+from cloud_tools.datasets.from_video import dataset_from_video
+from cloud_tools.datasets.labels import Labels
+from cloud_tools.tflite import engine
+from cloud_tools.training.bundle_writer import created_now
+from cloud_tools.training.run import Settings
+from cloud_tools.training.train import train
 from contract.errors import InputError, PeerError
 
 FRAMES = 30

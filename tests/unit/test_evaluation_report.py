@@ -8,14 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
-from cloud_tools.dataset import Crop, Dataset, pixel_digest
-from cloud_tools.evaluation import Evaluation, Score, Strangers
-from cloud_tools.evaluation_page import render_page, write_page
-from cloud_tools.evaluation_report import MOST_ALIKE, MOST_MISTAKES, Mistake, Report, find_mistakes, worst
-from cloud_tools.evaluation_table import report_lines
-from cloud_tools.random_split import SplitScore, TwoSplits, draw
-from cloud_tools.reliability import reliability
-from cloud_tools.splits import TEST
+from cloud_tools.datasets.dataset import Crop, Dataset, pixel_digest
+from cloud_tools.datasets.splits import TEST
+from cloud_tools.evaluation.evaluation import Evaluation, Score, Strangers
+from cloud_tools.evaluation.reliability import reliability
+from cloud_tools.reports.evaluation_page import render_page, write_page
+from cloud_tools.reports.evaluation_report import MOST_ALIKE, MOST_MISTAKES, Mistake, Report, find_mistakes, worst
+from cloud_tools.reports.evaluation_table import report_lines
+from cloud_tools.reports.random_split import SplitScore, TwoSplits, draw
 
 LABELS = ("anna", "bert")
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.classifier import load_classifier
-from agent.consensus import ConsensusSettings, Electorate, Votes, add_vote, decide
-from cloud_tools.chain import Chain
+from agent.vision.classifier import load_classifier
+from agent.vision.consensus import ConsensusSettings, Electorate, Votes, add_vote, decide
+from cloud_tools.tflite.chain import Chain
 from contract.checks import Fields
 from contract.errors import InputError
 from contract.familiarity import Familiarity, pack_means, parse_familiarity, unpack_means

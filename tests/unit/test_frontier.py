@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_tools.frontier import Candidate, Frontier, check_plot, frontier_lines, plot_frontier
+from cloud_tools.training.frontier import Candidate, Frontier, check_plot, frontier_lines, plot_frontier
 from contract.errors import InputError
 
 SMALL, MIDDLE, LARGE = (

@@ -75,7 +75,7 @@ def test_the_cache_folder_follows_the_environment(tmp_path: Path, monkeypatch: p
 
 
 def client(monkeypatch: pytest.MonkeyPatch, code: int, stderr: str) -> list[list[str]]:
-    """Answer every package client with ``code`` and ``stderr``; give the commands that were run."""
+    """Answer every package client with ``code`` and ``stderr``; return the commands that were run."""
     commands: list[list[str]] = []
 
     def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloud_tools.datasets.labels import load_labels, parse_labels
 from cloud_tools.inputs import LABELS, VIDEO_SHA256
-from cloud_tools.labels import load_labels, parse_labels
 from contract.errors import InputError
 
 

@@ -8,13 +8,14 @@ import tracemalloc
 import pytest
 
 import modelpatch
-from modelpatch import DecoderFeatures, accelerator, transforms, varint
-from modelpatch.building import Body
-from modelpatch.diff import file_patch
-from modelpatch.encoding import lzma_payload
+from modelpatch import DecoderFeatures
+from modelpatch.diff.building import Body
+from modelpatch.diff.encoding import lzma_payload
+from modelpatch.diff.make import file_patch
 from modelpatch.errors import PatchFormatError
-from modelpatch.frames import FrameType, memory_for_frame
-from modelpatch.header import PatchKind
+from modelpatch.format import accelerator, transforms, varint
+from modelpatch.format.frames import FrameType, memory_for_frame
+from modelpatch.format.header import PatchKind
 
 MIB = 1 << 20
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 import modelpatch
-from modelpatch import FolderError, PatchFormatError, PatchKind, cli, varint
-from modelpatch.header import PatchHeader
-from modelpatch.tree import check_name, scan, tree_sha256
+from modelpatch import FolderError, PatchFormatError, PatchKind, cli
+from modelpatch.apply.tree import check_name, scan, tree_sha256
+from modelpatch.format import varint
+from modelpatch.format.header import PatchHeader
 
 OLD, NEW = bytes(range(256)) * 20, bytes(range(256)) * 10 + b"new words" + bytes(range(256)) * 10
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import modelpatch
-from modelpatch.comparison import OURS, Comparison, Row, compare
-from modelpatch.comparison_chart import ChartError, check_chart, draw_chart
-from modelpatch.comparison_text import ProgressLine, lines
 from modelpatch.peers import HDiffPatch, Peer, PeerError, Trial, all_peers, fastest_comparable, smallest
+from modelpatch.peers.comparison import OURS, Comparison, Row, compare
+from modelpatch.peers.comparison_chart import ChartError, check_chart, draw_chart
+from modelpatch.peers.comparison_text import ProgressLine, lines
 from modelpatch.peers.packages import CompressedWhole
 
 OLD = bytes(range(256)) * 40

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 import modelpatch
 from modelpatch import DecoderFeatures, PatchKind
-from modelpatch.folder_bases import FolderBases
-from modelpatch.layout import find_tensors
-from modelpatch.tree import TreeFile
+from modelpatch.apply.tree import TreeFile
+from modelpatch.diff.folder_bases import FolderBases
+from modelpatch.tensors.find import find_tensors
 
 HEADER_BYTES = 110
 
@@ -200,9 +200,9 @@ def test_memory_of_apply_does_not_grow_with_the_file(tmp_path: Path) -> None:
 
 def _patch_by_position(old: np.ndarray, new: np.ndarray) -> bytes:
     """Build the patch without the matcher, which would take minutes on 80 MB of noise."""
-    from modelpatch.building import BodyBuilder
-    from modelpatch.diff import file_patch
-    from modelpatch.pieces import Piece, split_equal_runs
+    from modelpatch.diff.building import BodyBuilder
+    from modelpatch.diff.make import file_patch
+    from modelpatch.diff.pieces import Piece, split_equal_runs
 
     pieces = split_equal_runs([Piece(0, len(new), 0, False, 1)], old, new, 1024)
     body = BodyBuilder(old, new, "fast", modelpatch.DEFAULT_FEATURES).build(pieces)

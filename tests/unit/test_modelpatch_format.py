@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelpatch
-from modelpatch import PatchError, PatchFormatError, PatchKind, PatchLimitError, UnsupportedPatchError, varint
-from modelpatch.transforms import Transform, undo
+from modelpatch import PatchError, PatchFormatError, PatchKind, PatchLimitError, UnsupportedPatchError
+from modelpatch.format import varint
+from modelpatch.format.transforms import Transform, undo
 from tests.vectors.make_patches import HAND, LANES, hand_made, lane_patch, read_hand_made, valid_pairs
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "patches"
@@ -167,8 +168,8 @@ def test_lane_arithmetic_agrees_with_numpy(transform: Transform, width: int, see
     rng = np.random.default_rng(seed)
     count = int(rng.integers(1, 9000))
     new, old = (rng.integers(0, 256, count * width, dtype=np.uint8).view(f"<u{width}") for _ in range(2))
-    from modelpatch.forward import Source, code, planes
-    from modelpatch.frames import Lane
+    from modelpatch.diff.transforms import Source, code, planes
+    from modelpatch.format.frames import Lane
 
     coded = code(Source(new, old, True), Lane(transform, width))
     assert coded is not None
@@ -183,7 +184,7 @@ class Block:
             raise ImportError("blocked: " + name)
 sys.meta_path.insert(0, Block())
 import modelpatch
-from modelpatch import accelerator
+from modelpatch.format import accelerator
 accelerator.WORTH_BYTES = 0
 from pathlib import Path
 for patch in sorted(Path(sys.argv[1]).glob("*.patch")):

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 import modelpatch
-from modelpatch import PatchError, PatchFormatError, accelerator
-from modelpatch.applying import COPY_BYTES
+from modelpatch import PatchError, PatchFormatError
+from modelpatch.apply.stream import COPY_BYTES
+from modelpatch.format import accelerator
 from tests import fuzz_patches
 from tests.fuzz_patches import MAX_TARGET, Fault, Fuzzer, Hang, Sample, bombs, declared_memory, full_frames
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 import modelpatch
 from modelpatch import BaseMismatchError, DecoderFeatures, PatchLimitError, inspect_patch
-from modelpatch.inspection import PatchReport
-from modelpatch.inspection_tensors import changed_elements
+from modelpatch.inspect.inspection import PatchReport
+from modelpatch.inspect.tensors import changed_elements
 from tests.model_files import safetensors, write_bundle
 
 RANDOM = np.random.default_rng(3)

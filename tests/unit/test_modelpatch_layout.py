@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelpatch import diff_bytes, sstable
-from modelpatch.layout import BundleIndex, Tensor, find_tensors
-from modelpatch.layout_bundle import index_beside
+from modelpatch import diff_bytes
+from modelpatch.tensors import sstable
+from modelpatch.tensors.find import BundleIndex, Tensor, find_tensors
+from modelpatch.tensors.tensorbundle import index_beside
 
 MODELS = Path(__file__).parent.parent / "vectors" / "models"
 SHARD_0, SHARD_1 = (MODELS / f"sharded.data-0000{i}-of-00002" for i in range(2))

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelpatch
-from modelpatch.alignment import align_dimension, align_rows, source_rows
-from modelpatch.layout import Quantization, Tensor, find_tensors
-from modelpatch.matching import SEED_BYTES, index_seeds, match_files
-from modelpatch.pairing import ResizedPartners, pair_tensors, without_counters
-from modelpatch.pieces import Piece, as_bytes
-from modelpatch.planning import plans, rescale_of
+from modelpatch.diff.alignment import align_dimension, align_rows, source_rows
+from modelpatch.diff.matching import SEED_BYTES, index_seeds, match_files
+from modelpatch.diff.pairing import ResizedPartners, pair_tensors, without_counters
+from modelpatch.diff.pieces import Piece, as_bytes
+from modelpatch.diff.planning import plans, rescale_of
+from modelpatch.tensors.find import Quantization, Tensor, find_tensors
 from tests import model_files
 from tests.unit.test_modelpatch_diff import apply, safetensors
 

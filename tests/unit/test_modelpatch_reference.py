@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelpatch
-from modelpatch import DecoderFeatures, PatchError, accelerator
+from modelpatch import DecoderFeatures, PatchError
+from modelpatch.format import accelerator
 from tests import reference_decoder, reference_folders
 from tests.patch_damage import PAIRS, damaged, damaged_body, refitted, related_pair
 from tests.vectors.hand_folders import FolderVector

@@ -1,4 +1,4 @@
-"""agent.motion: what moves is found, what only changes is not."""
+"""agent.vision.motion: what moves is found, what only changes is not."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.motion import MotionDetector, MotionSettings, join_near
+from agent.vision.motion import MotionDetector, MotionSettings, join_near
 from contract.errors import InputError
 from contract.preprocess import Box, Image
 from tests.vision_scenes import HEIGHT, PERSON, WIDTH, street, walk, with_person

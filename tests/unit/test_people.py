@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cloud_tools.dataset import Crop, Dataset
-from cloud_tools.people import forget_people, parse_renames, rename_people
+from cloud_tools.datasets.dataset import Crop, Dataset
+from cloud_tools.datasets.people import forget_people, parse_renames, rename_people
 from contract.errors import InputError
 
 BASE = ("carl", "anna", "bert")

@@ -1,4 +1,4 @@
-"""agent.pipeline: people of the synthetic street get their sightings, whatever happens to the model."""
+"""agent.vision.pipeline: people of the synthetic street get their sightings, whatever happens to the model."""
 
 import contextlib
 import dataclasses
@@ -8,10 +8,10 @@ from collections.abc import Iterable
 
 import pytest
 
-from agent.camera import Frame
-from agent.classifier import load_classifier
-from agent.pipeline import FrameResult, Pipeline, PipelineSettings
-from agent.sightings import Sighting
+from agent.camera.camera import Frame
+from agent.vision.classifier import load_classifier
+from agent.vision.pipeline import FrameResult, Pipeline, PipelineSettings
+from agent.vision.sightings import Sighting
 from contract.errors import ReleaseError
 from contract.manifest import UNKNOWN, load_bundle
 from contract.preprocess import Image

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.plan import How, Plan, Policy, Reason, Refusal, glance, in_rollout, make_plan, preflight
-from agent.record import BadRelease, Held, Phase, Record, Slot, Trial
+from agent.updates.plan import How, Plan, Policy, Reason, Refusal, glance, in_rollout, make_plan, preflight
+from agent.updates.record import BadRelease, Held, Phase, Record, Slot, Trial
 from contract.manifest import Manifest, Stage, parse_manifest
 from contract.release import Patch
 from contract.trust import VerifiedRelease
@@ -32,12 +32,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> VerifiedRelease:
 
 
 def with_target(release: VerifiedRelease, **changes: object) -> VerifiedRelease:
-    """Give ``release`` with other signed data."""
+    """Return ``release`` with other signed data."""
     return replace(release, target=replace(release.target, **changes))  # type: ignore[arg-type]
 
 
 def with_stages(release: VerifiedRelease, *stages: Stage) -> VerifiedRelease:
-    """Give ``release`` with a manifest of other stages."""
+    """Return ``release`` with a manifest of other stages."""
     manifest: Manifest = replace(parse_manifest(release.manifest), stages=stages)
     return replace(release, manifest=manifest.to_bytes())
 
@@ -50,7 +50,7 @@ def planned(release: VerifiedRelease, on_disk: Mapping[str, Path]) -> Plan:
 
 
 def ways(plan: Plan) -> dict[str, How]:
-    """Give the way of each file."""
+    """Return the way of each file."""
     return {file.name: file.how for file in plan.files}
 
 
@@ -100,7 +100,7 @@ def test_no_way_costs_more_than_the_whole_file(
 def refusal_of(
     release: VerifiedRelease, record: Record, policy: Policy = POLICY, free: int = PLENTY
 ) -> Reason | None:
-    """Give why a release is refused, with everything on the way looked at."""
+    """Return why a release is refused, with everything on the way looked at."""
     refusal = glance(record, release.target.version)
     plan = make_plan(release, {}) if refusal is None else refusal
     found = plan if isinstance(plan, Refusal) else preflight(plan, record, policy, free)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agent.progress import Progress, UpdateState
+from agent.updates.progress import Progress, UpdateState
 from contract.errors import PeerError, StorageError, TrustError
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from cloud_tools.keys import KeyFolder, check_apart, default_folder
-from cloud_tools.model_role import LISTED
-from cloud_tools.publish import Order, Step, publish
-from cloud_tools.repository import Repository, create_site
-from cloud_tools.site_folder import SiteFolder
+from cloud_tools.publishing.keys import KeyFolder, check_apart, default_folder
+from cloud_tools.publishing.model_role import LISTED
+from cloud_tools.publishing.publish import Order, Step, publish
+from cloud_tools.publishing.repository import Repository, create_site
+from cloud_tools.publishing.site_folder import SiteFolder
 from contract.errors import InputError, PeerError, TrustError
 from contract.release import Patch
 from tests.bundles import write_bundle

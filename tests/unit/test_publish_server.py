@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud_tools.site_server import SiteServer, find_file, parse_range
+from cloud_tools.publishing.site_server import SiteServer, find_file, parse_range
 from contract.errors import InputError, PeerError
 from tests.sites import Site
 

@@ -10,7 +10,7 @@ import pytest
 from tuf.api.metadata import Metadata, Timestamp
 
 import modelpatch
-from cloud_tools.keys import KeyFolder
+from cloud_tools.publishing.keys import KeyFolder
 from contract.errors import PeerError, TrustError
 from contract.files import sha256_file
 from contract.trust import SIGNED_AT, TrustedSite

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from cloud_tools.publish import Order, Step, publish
-from cloud_tools.regression import compare_people
-from cloud_tools.repository import Repository
-from cloud_tools.site_folder import SiteFolder
+from cloud_tools.publishing.publish import Order, Step, publish
+from cloud_tools.publishing.regression import compare_people
+from cloud_tools.publishing.repository import Repository
+from cloud_tools.publishing.site_folder import SiteFolder
 from contract.errors import InputError
 from contract.manifest import NAME
 from tests.sites import Site
@@ -74,7 +74,7 @@ class Measured:
 
     @property
     def channels(self) -> dict[str, int]:
-        from cloud_tools.keys import KeyFolder
+        from cloud_tools.publishing.keys import KeyFolder
 
         return Repository(SiteFolder(self.site.site), KeyFolder(self.site.keys)).role("household").channels()
 

@@ -1,11 +1,11 @@
-"""agent.sightings: payload and log."""
+"""agent.vision.sightings: payload and log."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from agent.sightings import LOG_NAME, Sighting, SightingLog, utc_text
+from agent.vision.sightings import LOG_NAME, Sighting, SightingLog, utc_text
 from contract import topics
 
 SIGHTING = Sighting("porch", 7, "anna", 0.912345, 3, 120, (10, 20, 30, 90), 5, 100, 120, utc_text(0.0), utc_text(1.5))

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from agent.record import Slot
-from agent.slots import Slots, open_slots, read_record, slot_problem
-from agent.trial import Failed, ProbationPassed, Started, TransitionError, TrialBegun, TrialPassed
+from agent.updates.record import Slot
+from agent.updates.slots import Slots, open_slots, read_record, slot_problem
+from agent.updates.state_machine import Failed, ProbationPassed, Started, TransitionError, TrialBegun, TrialPassed
 from contract.errors import ConfigError, InputError, ReleaseError, StorageError
 from tests.devices import make_release, sources
 
@@ -185,7 +185,7 @@ def test_a_full_disk_leaves_the_record_as_it_was(tmp_path: Path, monkeypatch: py
     commit(slots, tmp_path, 1)
     before = slots.record
     with monkeypatch.context() as patch:
-        patch.setattr("agent.slots.atomic_write", _disk_is_full)
+        patch.setattr("agent.updates.slots.atomic_write", _disk_is_full)
         release = make_release(tmp_path, 2)
         with pytest.raises(StorageError, match="disk is full"):
             slots.materialise(release, sources(tmp_path, release))
@@ -200,7 +200,7 @@ def test_a_model_that_fails_is_left_even_when_the_disk_is_full(
     put(slots, tmp_path, 2)
     slots.apply(TrialBegun(3, hot=True))
     with monkeypatch.context() as patch:
-        patch.setattr("agent.slots.atomic_write", _disk_is_full)
+        patch.setattr("agent.updates.slots.atomic_write", _disk_is_full)
         assert slots.settle(Failed("x")).record.running is Slot.A
     on_disk = read_record(tmp_path / "data")
     assert on_disk is not None

@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud_tools.splits import GAP, HOLE_FRAMES, TEST, TRAIN, split_by_time, split_visits
+from cloud_tools.datasets.splits import GAP, HOLE_FRAMES, TEST, TRAIN, split_by_time, split_visits
 
 FRAMES = st.lists(st.integers(0, 2000), min_size=1, max_size=200, unique=True).map(sorted)
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud_tools import paper_networks, table1
-from cloud_tools.paper_models import NO_SLOTS, WITH_SLOTS, Deployment
-from cloud_tools.paper_networks import PARAMETERS, build, check_parameters
-from cloud_tools.table1 import HDIFFZ, OURS, PAPER_PATCH, Row, Table, reproduce_table1
-from cloud_tools.table1_page import table_lines, table_page
+from cloud_tools.paper import paper_networks, table1
+from cloud_tools.paper.paper_models import NO_SLOTS, WITH_SLOTS, Deployment
+from cloud_tools.paper.paper_networks import PARAMETERS, build, check_parameters
+from cloud_tools.paper.table1 import HDIFFZ, OURS, PAPER_PATCH, Row, Table, reproduce_table1
+from cloud_tools.paper.table1_page import table_lines, table_page
 from contract.errors import KinwatchError
 
 

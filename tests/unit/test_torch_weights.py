@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cloud_tools.torch_weights import MAGIC, PROTOCOL, read_pth
+from cloud_tools.backbones.torch_weights import MAGIC, PROTOCOL, read_pth
 from contract.errors import InputError
 
 FIRST = np.arange(24, dtype="<f4").reshape(2, 3, 4)

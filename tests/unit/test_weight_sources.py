@@ -11,8 +11,9 @@ import h5py
 import numpy as np
 import pytest
 
-from cloud_tools import inputs, weight_sources
-from cloud_tools.weights import open_weights, random_weights
+from cloud_tools import inputs
+from cloud_tools.backbones import weight_sources
+from cloud_tools.backbones.weights import open_weights, random_weights
 from contract.errors import InputError, PeerError
 
 
@@ -24,7 +25,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def failing_client(monkeypatch: pytest.MonkeyPatch, stderr: str) -> list[list[str]]:
-    """Answer every package client with a failure; give the commands that were run."""
+    """Answer every package client with a failure; return the commands that were run."""
     commands: list[list[str]] = []
 
     def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -36,7 +37,7 @@ def failing_client(monkeypatch: pytest.MonkeyPatch, stderr: str) -> list[list[st
 
 
 def serving_client(monkeypatch: pytest.MonkeyPatch, member: str, data: bytes) -> weight_sources.Wheel:
-    """Serve a wheel with one file; give its description."""
+    """Serve a wheel with one file; return its description."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr(member, data)
@@ -90,7 +91,7 @@ def test_without_imagenet_the_default_backbone_takes_the_wheel(monkeypatch: pyte
 def test_vgg19_without_network_is_one_line_that_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     from types import SimpleNamespace
 
-    from cloud_tools import engine
+    from cloud_tools.tflite import engine
 
     def get_file(name: str, url: str, *, cache_dir: str) -> str:
         assert url.endswith("vgg19/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5")
@@ -105,7 +106,7 @@ def test_vgg19_without_network_is_one_line_that_names_the_way_out(monkeypatch: p
 def test_a_full_disk_is_not_called_a_network_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     from types import SimpleNamespace
 
-    from cloud_tools import engine
+    from cloud_tools.tflite import engine
 
     def get_file(name: str, url: str, *, cache_dir: str) -> str:
         raise OSError(28, "No space left on device", name)

@@ -25,7 +25,7 @@ STEEPNESS = 6.0
 
 
 def backbone() -> bytes:
-    """Give the int8 model: picture (1, 16, 16, 3) in -1..1 to six averages."""
+    """Return the int8 model: picture (1, 16, 16, 3) in -1..1 to six averages."""
     import tensorflow as tf
     from keras import Sequential, layers
 
@@ -49,7 +49,7 @@ def backbone() -> bytes:
 
 
 def head() -> bytes:
-    """Give the float32 model: six averages to three probabilities."""
+    """Return the float32 model: six averages to three probabilities."""
     import tensorflow as tf
     from keras import Sequential, layers
 
@@ -64,7 +64,7 @@ def head() -> bytes:
 
 
 def pictures() -> NDArray[np.uint8]:
-    """Give twelve pictures, n x 16 x 16 x 3 of uint8, RGB: three pure colours, a grey one, and eight seeded ones."""
+    """Return twelve pictures, n x 16 x 16 x 3 of uint8, RGB: three pure colours, grey, and eight seeded ones."""
     plain = np.zeros((4, SIDE, SIDE, 3), np.uint8)
     for channel in range(3):
         plain[channel, :, :, channel] = 255
@@ -73,7 +73,7 @@ def pictures() -> NDArray[np.uint8]:
 
 
 def normalised(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Give a picture's values in -1..1, as the manifest's preprocess says."""
+    """Return a picture's values in -1..1, as the manifest's preprocess says."""
     return picture.astype(np.float32) / np.float32(127.5) - np.float32(1)
 
 
@@ -96,7 +96,7 @@ def stage(file: str, content: bytes) -> Stage:
 
 def write(folder: Path) -> None:
     """Write the bundle; what the agent answers to the self-test's pictures becomes what is expected."""
-    from agent.classifier import load_classifier
+    from agent.vision.classifier import load_classifier
 
     folder.mkdir(parents=True, exist_ok=True)
     models = {"backbone.tflite": backbone(), "head.tflite": head()}

@@ -16,10 +16,10 @@ import numpy as np
 
 import modelpatch
 from modelpatch import DecoderFeatures
-from modelpatch.building import BodyBuilder
-from modelpatch.diff import file_patch
-from modelpatch.header import PatchKind
-from modelpatch.pieces import Piece, as_bytes
+from modelpatch.diff.building import BodyBuilder
+from modelpatch.diff.make import file_patch
+from modelpatch.diff.pieces import Piece, as_bytes
+from modelpatch.format.header import PatchKind
 from tests.vectors import hand_invalid, hand_valid
 from tests.vectors.hand_folders import FolderVector, invalid_folders, valid_folders
 from tests.vectors.hand_valid import Vector
@@ -69,8 +69,8 @@ def lane_patch(transform: int, width: int, grid: int = 0) -> tuple[bytes, bytes,
 
 def forced_patch(base: bytes, target: bytes, transform: int, width: int, grid: int) -> bytes:
     """Return a patch that codes `target` as one DELTA in the lane asked for."""
-    from modelpatch.frames import Lane
-    from modelpatch.transforms import Transform
+    from modelpatch.format.frames import Lane
+    from modelpatch.format.transforms import Transform
 
     class Forced(BodyBuilder):
         def choose(self, pieces: list[Piece]) -> Lane | None:

@@ -1,0 +1,212 @@
+"""Owns data/downloads: content-addressed files fetched from the relay, resumed across restarts.
+
+Refuses to believe the sender: the length is capped by signed metadata, and a file gets its digest as its name only
+after its bytes had that digest. A failed fetch keeps what it has in ``<digest>.part``; the next one goes on there.
+"""
+
+import contextlib
+import http
+import logging
+import os
+import random
+import re
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+
+import urllib3
+
+from agent.updates.disk import disk_errors
+from contract.errors import PeerError, TrustError
+from contract.events import log_event
+from contract.files import fsync_folder, sha256_file
+from contract.release import content_path
+
+logger = logging.getLogger("agent.download")
+CHUNK_BYTES = 65_536
+MOST_TRIES = 6  # with the waits below about 15 s; after that the next poll goes on where this one stopped
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 8.0
+WHOLE_LIMIT_S, SLOWEST_BYTES_S = 60.0, 8192  # a relay that drips is given up; what came is kept for the next try
+_PART = ".part"
+_RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
+
+
+class Downloads:
+    """The folder of fetched files. Blocking, for one thread.
+
+    ``wait`` waits between tries, and returns True when the program is to end (``threading.Event.wait``).
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        url: str,
+        *,
+        wait: Callable[[float], bool],
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = 10.0,
+    ) -> None:
+        self.folder = folder
+        self._url = url.rstrip("/")
+        self._wait = wait
+        self._timeout = urllib3.Timeout(connect=timeout_s, read=timeout_s)
+        self._pool = urllib3.PoolManager(headers={"Accept-Encoding": "identity", **(headers or {})}, retries=False)
+        self.bytes_received = 0
+        with disk_errors():
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def fetch(self, sha256: str, size: int, on_bytes: Callable[[int], None] = lambda count: None) -> Path:
+        """Return the file with digest ``sha256``, fetched where it is not there already.
+
+        Args:
+            size: its signed length in bytes; a sender that gives more is cut off.
+            on_bytes: called with the count of each piece received.
+
+        Raises:
+            PeerError: no answer or an HTTP error, after the last try; an answer of 4xx at once.
+            TrustError: what came is not the signed file.
+            StorageError: the disk refused; what was fetched stays.
+        """
+        path = self.folder / sha256
+        if self._complete(path, sha256, size):
+            return path
+        for attempt in range(MOST_TRIES):
+            try:
+                from_zero = self._receive(sha256, size, on_bytes)
+                return self._name(sha256, size, from_zero)
+            except _TryAgainError as error:
+                last = error
+            log_event(logger, "download.retry", logging.WARNING, sha256=sha256[:12], reason=last, attempt=attempt + 1)
+            if attempt + 1 < MOST_TRIES and self._wait(backoff_s(attempt)):
+                break
+        raise PeerError(str(last)) from last
+
+    def inventory(self) -> dict[str, Path]:
+        """Return the complete files by digest, read now; a file whose bytes changed is removed."""
+        found = {}
+        with disk_errors():
+            for path in self.folder.iterdir():
+                if path.suffix == _PART or path.name.startswith("."):
+                    continue
+                if sha256_file(path) == path.name:
+                    found[path.name] = path
+                else:
+                    path.unlink()
+        return found
+
+    def path_for(self, sha256: str) -> Path:
+        """Return where a file of that digest belongs, for one that is made here by a patch."""
+        return self.folder / sha256
+
+    def keep_only(self, digests: Collection[str]) -> None:
+        """Remove everything that is not, and is not a part of, one of ``digests``."""
+        with disk_errors():
+            for path in self.folder.iterdir():
+                if path.name.removesuffix(_PART) not in digests:
+                    path.unlink()
+
+    def _complete(self, path: Path, sha256: str, size: int) -> bool:
+        with disk_errors():
+            return path.is_file() and path.stat().st_size == size and sha256_file(path) == sha256
+
+    def _name(self, sha256: str, size: int, from_zero: bool) -> Path:
+        """Check the part and return it its name; a wrong one is thrown away."""
+        part, path = self._part(sha256), self.folder / sha256
+        with disk_errors():
+            length = part.stat().st_size
+            if length < size:
+                raise _TryAgainError(f"{self._url}: the connection ended at {length} of {size} bytes")
+            if sha256_file(part) != sha256:
+                part.unlink()
+                text = f"{self._url}: content {sha256[:12]} is not what was signed"
+                # A part from before a power cut may hold zeros; one fetched from 0 is the sender's.
+                raise TrustError(text) if from_zero else _TryAgainError(text)
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+            part.replace(path)
+            fsync_folder(self.folder)
+        return path
+
+    def _receive(self, sha256: str, size: int, on_bytes: Callable[[int], None]) -> bool:
+        """Fetch what the part lacks; return whether all of it came now."""
+        part = self._part(sha256)
+        with disk_errors():
+            start = part.stat().st_size if part.exists() else 0
+        if start >= size:
+            return False
+        with self._response(sha256, start) as response:
+            start = self._accepted_start(response, start, part)
+            with disk_errors(), part.open("r+b" if part.exists() else "wb") as file:
+                file.truncate(start)
+                file.seek(start)
+                for chunk in self._chunks(response, WHOLE_LIMIT_S + (size - start) / SLOWEST_BYTES_S):
+                    if file.tell() + len(chunk) > size:
+                        file.truncate(0)
+                        raise TrustError(f"{self._url}: content {sha256[:12]} is longer than the signed {size} bytes")
+                    file.write(chunk)
+                    on_bytes(len(chunk))
+        return start == 0
+
+    @contextlib.contextmanager
+    def _response(self, sha256: str, start: int) -> Iterator[urllib3.BaseHTTPResponse]:
+        headers = {**self._pool.headers, **({"Range": f"bytes={start}-"} if start else {})}
+        try:
+            response = self._pool.request(
+                "GET",
+                f"{self._url}/{content_path(sha256)}",
+                headers=headers,
+                timeout=self._timeout,
+                preload_content=False,
+                redirect=False,
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise _TryAgainError(f"{self._url}: {_one_line(error)}") from error
+        try:
+            yield response
+        finally:
+            response.close()  # a body may be unread: never give the connection back to the pool
+
+    def _accepted_start(self, response: urllib3.BaseHTTPResponse, start: int, part: Path) -> int:
+        """Return where the body begins: a sender may ignore the range and answer 200 with everything."""
+        if response.status == http.HTTPStatus.OK:
+            return 0
+        match = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        if response.status == http.HTTPStatus.PARTIAL_CONTENT and match and int(match[1]) == start:
+            return start
+        text = f"{self._url}: HTTP {response.status} for content"
+        if response.status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            part.unlink(missing_ok=True)  # the part is longer than what is there: it is none of it
+            raise _TryAgainError(text)
+        if 400 <= response.status < 500:
+            raise PeerError(text)
+        raise _TryAgainError(text)
+
+    def _chunks(self, response: urllib3.BaseHTTPResponse, limit_s: float) -> Iterator[bytes]:
+        end_s = time.monotonic() + limit_s
+        try:
+            # Not stream(): it waits until it has the whole piece, so that the limit would never be looked at.
+            while chunk := response.read1(CHUNK_BYTES, decode_content=False):
+                self.bytes_received += len(chunk)
+                yield chunk
+                if time.monotonic() > end_s:
+                    raise _TryAgainError(f"{self._url}: not complete after {limit_s:.0f} s")
+        except urllib3.exceptions.HTTPError as error:
+            raise _TryAgainError(f"{self._url}: {_one_line(error)}") from error
+
+    def _part(self, sha256: str) -> Path:
+        return self.folder / f"{sha256}{_PART}"
+
+
+class _TryAgainError(Exception):
+    """This try failed, another may not."""
+
+
+def backoff_s(attempt: int) -> float:
+    """Return the wait after try number ``attempt`` (from 0): doubled each time; jittered to spread a fleet."""
+    wait_s: float = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**attempt)
+    return wait_s * random.uniform(0.5, 1.5)
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else text[:197] + "..."

@@ -1,0 +1,1 @@
+"""The frozen networks: which there are, where their weights come from, their TFLite files. Refuses to train them."""

@@ -1,0 +1,1 @@
+"""What a person types: options, terminal, help. The only room that knows click; refuses to compute."""

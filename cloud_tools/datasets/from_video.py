@@ -1,0 +1,138 @@
+"""Owns making a dataset from a video and its labels; refuses to guess who is on a picture.
+
+Crops are cut by ``contract.preprocess.crop``, the code that the device runs (10 % context, clipped to the frame).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+
+from cloud_tools.datasets.dataset import NAME, Crop, Dataset, pixel_digest
+from cloud_tools.datasets.labels import Labels
+from cloud_tools.datasets.splits import GAP, HOLE_FRAMES, RULE, TEST, split_by_time, split_visits
+from contract.errors import InputError
+from contract.files import atomic_folder, atomic_write, sha256_file
+from contract.manifest import UNKNOWN
+from contract.preprocess import Box, Image, crop
+
+Progress = Callable[[int, int], None]  # done, of how many
+Wanted = dict[int, list[tuple[Crop, Box]]]  # by frame
+
+
+def dataset_from_video(
+    video: Path,
+    labels: Labels,
+    out: Path,
+    *,
+    people: Sequence[str] = (),
+    every: int = 1,
+    gap_s: float = 1.0,
+    progress: Progress = lambda done, total: None,
+) -> Dataset:
+    """Cut the labelled people out of ``video`` into the new folder ``out``.
+
+    Args:
+        people: household members to take (empty: all); the others are left out, they are no strangers.
+        every: take every nth labelled frame of a visit.
+        gap_s: least time between a test crop and a train crop of the same person, in seconds of the video.
+
+    Raises:
+        InputError: ``out`` exists, no such person, no video, or not the video of the labels. Nothing is left then.
+        OSError: the disk refused. Nothing is left then.
+    """
+    _check(video, labels, out, people, gap_s)
+    with _opened(video) as capture:
+        fps = capture.get(cv2.CAP_PROP_FPS)
+        _check_size(video, labels, capture, fps)
+        wanted = _plan(labels, tuple(dict.fromkeys(people or labels.household)), every, gap_s, fps)
+        source: dict[str, object] = {
+            "video_sha256": sha256_file(video),
+            "fps": fps,
+            "every": every,
+            "gap_s": gap_s,
+            "hole_frames": HOLE_FRAMES,
+            "split": RULE,
+        }
+        with atomic_folder(out) as building:
+            crops = [item for frame in _frames(capture, wanted, progress, video) for item in _cut(*frame, building)]
+            crops.sort(key=lambda item: (item.person, item.frame, item.file))
+            dataset = Dataset(out, source, tuple(crops))
+            atomic_write(building / NAME, dataset.to_bytes())
+    return dataset
+
+
+def _check(video: Path, labels: Labels, out: Path, people: Sequence[str], gap_s: float) -> None:
+    if not 0 <= gap_s < float("inf"):
+        raise InputError(f"a gap of {gap_s} s is no time")
+    missing = [name for name in people if name not in labels.household]
+    if missing:
+        raise InputError(f"the labels know no {missing[0]!r} (they know {', '.join(labels.household)})")
+    if out.exists():
+        raise InputError(f"{out} exists; name a folder that does not")
+    if not video.is_file():
+        raise InputError(f"{video}: no such file")
+    if labels.sha256 and sha256_file(video) != labels.sha256:
+        raise InputError(f"{video} is not the video of these labels (another SHA-256)")
+
+
+def _check_size(video: Path, labels: Labels, capture: cv2.VideoCapture, fps: float) -> None:
+    size = (int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)))
+    if size != (labels.width, labels.height):
+        raise InputError(f"{video} is {size[0]}x{size[1]}, the labels are for {labels.width}x{labels.height}")
+    if not 0 < fps < 1000:
+        raise InputError(f"{video} states no usable frame rate ({fps:g})")
+
+
+@contextmanager
+def _opened(video: Path) -> Iterator[cv2.VideoCapture]:
+    capture = cv2.VideoCapture(str(video), cv2.CAP_FFMPEG)
+    try:
+        if not capture.isOpened():
+            raise InputError(f"{video}: not a video that OpenCV can read")
+        yield capture
+    finally:
+        capture.release()
+
+
+def _plan(labels: Labels, people: Sequence[str], every: int, gap_s: float, fps: float) -> Wanted:
+    wanted: Wanted = {}
+    members = [(name, name, labels.household[name]) for name in people]
+    strangers = [(UNKNOWN, name, boxes) for name, boxes in labels.strangers.items()]
+    for person, name, boxes in members + strangers:
+        visits = [visit[::every] for visit in split_visits(list(boxes))]
+        sides = split_by_time(visits, gap_s * fps)
+        for i, visit in enumerate(visits):
+            for frame in visit:
+                side = TEST if person == UNKNOWN else sides[frame]
+                if side != GAP:
+                    file = f"crops/{person}/{name}-{frame:06d}.png"
+                    item = Crop(file, person, frame, round(frame / fps, 3), f"{name}/{i}", side, "")
+                    wanted.setdefault(frame, []).append((item, boxes[frame]))
+    return wanted
+
+
+def _frames(
+    capture: cv2.VideoCapture, wanted: Wanted, progress: Progress, video: Path
+) -> Iterator[tuple[Image, list[tuple[Crop, Box]]]]:
+    last = max(wanted, default=-1)
+    for index in range(last + 1):
+        ok, image = capture.read()
+        if not ok:
+            raise InputError(f"{video} ends at frame {index}, the labels go on to frame {last}")
+        if index in wanted:
+            yield image, wanted[index]  # type: ignore[misc]
+        progress(index + 1, last + 1)
+
+
+def _cut(image: Image, items: list[tuple[Crop, Box]], folder: Path) -> Iterator[Crop]:
+    for item, box in items:
+        cut = crop(image, box)
+        path = folder / item.file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        ok, data = cv2.imencode(".png", cut)
+        if not ok:
+            raise InputError(f"{item.file}: cannot be written as PNG")
+        path.write_bytes(data.tobytes())
+        yield Crop(item.file, item.person, item.frame, item.time_s, item.visit, item.split, pixel_digest(cut))

@@ -1,0 +1,71 @@
+"""Owns who is in the next release: forgetting and renaming people, in a dataset and among a base's labels.
+
+Refuses to touch files: pictures on disk stay where they are. What is given back has none of the forgotten, so that
+whatever is made from it (head, means, thresholds, metrics, digest) cannot have any either.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from cloud_tools.datasets.dataset import Crop, Dataset
+from contract.checks import safe_name
+from contract.errors import InputError
+from contract.manifest import UNKNOWN
+
+
+def forget_people(dataset: Dataset, labels: Sequence[str], names: Sequence[str]) -> tuple[Dataset, tuple[str, ...]]:
+    """Return ``dataset`` and a base's ``labels`` without ``names``.
+
+    Raises:
+        InputError: a name that neither of them has: a typing error would keep the person.
+    """
+    for name in names:
+        if name not in dataset.people and name not in labels:
+            raise InputError(f"--forget {name}: nobody of that name is in the base or in {dataset.folder}")
+    crops = tuple(crop for crop in dataset.crops if crop.person not in names)
+    return dataclasses.replace(dataset, crops=crops), tuple(label for label in labels if label not in names)
+
+
+def rename_people(
+    dataset: Dataset, labels: Sequence[str], names: Mapping[str, str]
+) -> tuple[Dataset, tuple[str, ...]]:
+    """Return ``dataset`` and a base's ``labels`` with the new names; a label keeps its place, and so its weights.
+
+    Raises:
+        InputError: nobody has the old name, or the new one is somebody's already (two people would become one).
+    """
+    there = {*dataset.people, *labels}
+    for old, new in names.items():
+        if old not in there:
+            raise InputError(f"--rename {old}={new}: nobody called {old} is in the base or in {dataset.folder}")
+        if new in there - {old} or list(names.values()).count(new) > 1:
+            raise InputError(f"--rename {old}={new}: {new} is somebody already; two people would become one")
+        if safe_name(new, "--rename") == UNKNOWN:
+            raise InputError(
+                f"--rename {old}={new}: nobody may be called {UNKNOWN!r}: it is what strangers are called"
+            )
+    crops = tuple(
+        sorted((_renamed(crop, names) for crop in dataset.crops), key=lambda c: (c.person, c.frame, c.file))
+    )
+    return dataclasses.replace(dataset, crops=crops), tuple(names.get(label, label) for label in labels)
+
+
+def parse_renames(words: Sequence[str]) -> dict[str, str]:
+    """Read ``OLD=NEW`` words; InputError when one is not, or an old name comes twice."""
+    names: dict[str, str] = {}
+    for word in words:
+        old, equals, new = word.partition("=")
+        if not (old and equals and new) or old in names:
+            raise InputError(f"--rename {word}: must be OLD=NEW, each OLD once")
+        names[old] = new
+    return names
+
+
+def _renamed(crop: Crop, names: Mapping[str, str]) -> Crop:
+    new = names.get(crop.person)
+    if new is None:
+        return crop
+    # A visit is called after its person; the digest becomes that of a dataset made under the new name.
+    owner, slash, number = crop.visit.rpartition("/")
+    visit = f"{new}/{number}" if slash and owner == crop.person else crop.visit
+    return dataclasses.replace(crop, person=new, visit=visit)

@@ -1,0 +1,118 @@
+"""Owns what lies in a folder that a person or an agent filled with pictures: which files, of whom, from when.
+
+Refuses to open a picture. Two layouts:
+- ``FOLDER/<person>/[<event>/...]<picture>``: a folder a person; strangers in ``unknown``; a folder in it is an event.
+- ``FOLDER/crops.jsonl``: one JSON object a line, as an agent exports crops; only what it lists is taken:
+    {"v": 1, "file": "2026-05-01/0007.jpg", "person": "anna", "time": "2026-05-01T08:12:03Z", "event": "front/7"}
+  ``file`` is relative to FOLDER. ``person`` may be missing or null: a crop that nobody has named yet. ``time`` (ISO
+  8601) and ``event`` (device and track) may be missing. A later line about the same file takes the earlier's place.
+"""
+
+import datetime as dt
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloud_tools.datasets.visits import natural
+from contract.checks import Fields, parse_object, safe_name
+from contract.errors import InputError, describe_os_error
+from contract.files import read_capped
+
+CROPS = "crops.jsonl"
+MOST_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A picture file: whose, its path and its name relative to the folder, and the event and time that were given."""
+
+    person: str
+    path: Path
+    name: str
+    event: str = ""
+    time_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file, or a line of crops.jsonl, that was not taken, and why."""
+
+    file: str
+    reason: str
+
+
+def list_folder(folder: Path) -> tuple[list[Listed], list[Skipped]]:
+    """Return the picture files of ``folder``, in an order that depends on names alone, and what is none.
+
+    Raises:
+        InputError: no such folder, or a person's folder whose name cannot be a label.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    return _from_lines(folder) if (folder / CROPS).is_file() else _from_folders(folder)
+
+
+def _from_folders(folder: Path) -> tuple[list[Listed], list[Skipped]]:
+    found, skipped = [], []
+    for path in _visible(folder):
+        name = path.relative_to(folder).as_posix()
+        person, *between = name.split("/")[:-1] or [""]
+        if person:
+            found.append(
+                Listed(safe_name(person, f"{folder}: the folder of a person"), path, name, "/".join(between))
+            )
+        else:
+            skipped.append(Skipped(name, "not in a person's folder"))
+    return found, skipped
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    """Return the files below ``folder`` whose path has no hidden part, sorted naturally."""
+    try:
+        files = [path for path in folder.rglob("*") if path.is_file()]
+    except OSError as error:
+        raise InputError(describe_os_error(error)) from error
+    files = [path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    yield from sorted(files, key=lambda path: natural(path.relative_to(folder).as_posix()))
+
+
+def _from_lines(folder: Path) -> tuple[list[Listed], list[Skipped]]:
+    found: dict[str, Listed | Skipped] = {}
+    try:
+        lines = read_capped(folder / CROPS, MOST_BYTES).splitlines()
+    except OSError as error:
+        raise InputError(describe_os_error(error)) from error
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            where = f"{CROPS}:{number}"
+            try:
+                listed = _line(folder, line, where)
+            except InputError as error:
+                found[where] = Skipped(where, str(error).removeprefix(f"{where}: "))
+            else:
+                found[listed.name if isinstance(listed, Listed) else listed.file] = listed
+    rows = sorted(found.items(), key=lambda item: natural(item[0]))
+    pictures = [row for _, row in rows if isinstance(row, Listed)]
+    return pictures, [row for _, row in rows if isinstance(row, Skipped)]
+
+
+def _line(folder: Path, line: bytes, where: str) -> Listed | Skipped:
+    fields = Fields(parse_object(line, where), where)
+    fields.integer("v", 1, 1)
+    name = fields.text("file", 1000)
+    path = folder / name
+    if "\0" in name or not path.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{where}: file must lie in the folder")
+    if fields.value.get("person") is None:
+        return Skipped(name, "nobody has named who is on it")
+    event = fields.text("event") if fields.value.get("event") is not None else ""
+    time_s = _time(fields) if fields.value.get("time") is not None else None
+    return Listed(fields.name("person"), path, name, event, time_s)
+
+
+def _time(fields: Fields) -> float:
+    try:
+        moment = dt.datetime.fromisoformat(fields.text("time"))
+        return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{fields.where}: time must be ISO 8601, as 2026-05-01T08:12:03Z") from error

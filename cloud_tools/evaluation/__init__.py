@@ -1,0 +1,1 @@
+"""What a bundle is worth on a dataset: accuracy, thresholds, strangers. Refuses to train and to print."""

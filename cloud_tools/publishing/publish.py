@@ -1,0 +1,175 @@
+"""Owns publishing a bundle: what may be published, and the order that makes a kill at any moment harmless.
+
+Refuses versions that do not grow, a second content under a version that is out, and a release that is worse for
+somebody than the one it takes the place of. Contents come first, then the
+manifest, then signed metadata, then the timestamp: before its rename nothing is published, after it everything is.
+"""
+
+import contextlib
+import enum
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloud_tools.publishing.keys import KeyFolder
+from cloud_tools.publishing.model_role import ModelRole
+from cloud_tools.publishing.patches import Progress, make_patches
+from cloud_tools.publishing.regression import MARGIN_POINTS
+from cloud_tools.publishing.release_gate import Rule, check_regression
+from cloud_tools.publishing.repository import Clock, Repository, utc_now
+from cloud_tools.publishing.site_folder import SiteFolder
+from contract.checks import safe_name
+from contract.errors import InputError, StorageError, describe_os_error
+from contract.files import read_capped
+from contract.manifest import MOST_BYTES, NAME, Manifest, load_bundle, parse_manifest
+from contract.release import ReleaseTarget
+from contract.topics import ReleaseNotice
+
+
+class Step(enum.Enum):
+    """What publishing a bundle means for the site as it is."""
+
+    NEW = "published"
+    PROMOTE = "added to the channel"
+    NOTHING = "already published"
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a person asked for. ``patches_from`` is how many earlier releases get patches; ``jitter_s`` in seconds.
+
+    ``margin_points``, ``held_out`` and ``accept_regression``: see ``cloud_tools.publishing.release_gate``.
+    """
+
+    bundle: Path
+    site: Path
+    keys: Path
+    channel: str = "stable"
+    rollout_percent: int = 100
+    jitter_s: int = 0
+    patches_from: int = 3
+    margin_points: float = MARGIN_POINTS
+    held_out: Path | None = None
+    accept_regression: bool = False
+
+
+@dataclass(frozen=True)
+class Published:
+    """The release as it is signed now; ``channel_version`` is what the channel has."""
+
+    step: Step
+    target: ReleaseTarget
+    digest: str
+    channel: str
+    channel_version: int
+
+
+def publish(order: Order, progress: Progress = lambda line: None, clock: Clock = utc_now) -> Published:
+    """Publish a bundle, or find that it is published. Running it again after a kill or an error ends the work.
+
+    Raises:
+        InputError: the bundle is damaged, its version does not grow, it is worse for somebody than what the channel
+            has, the options differ from what is signed, the site does not know the model, or a key is missing.
+        TrustError: the site's metadata is not what its keys signed.
+        StorageError: the disk refused; the site is whole, with or without the release.
+        PeerError: another publisher would not end.
+    """
+    safe_name(order.channel, "channel")
+    manifest, data = _read_bundle(order.bundle)
+    site = SiteFolder(order.site)
+    with _storage_errors(order.site), site.locked():
+        site.remove_leftovers()
+        repository = Repository(site, KeyFolder(order.keys), clock)
+        role = repository.role(manifest.model)
+        step = decide(manifest.version, hashlib.sha256(data).hexdigest(), order, role)
+        if step is not Step.NOTHING:
+            _check_no_regression(order, manifest, role, site, progress)
+        for name, entry in manifest.files().items():
+            site.add_content(order.bundle / name, entry)
+        if step is not Step.NOTHING:
+            # A release that gets another channel gets patches anew: from what the devices of that channel have.
+            site.write_target(*role.add(_new_target(order, manifest, data, role, site, progress), data))
+            site.write_target(*role.point(order.channel, manifest.version))
+            role.trim()
+            repository.commit(role)
+        return _report(step, manifest.version, order.channel, role)
+
+
+def decide(version: int, digest: str, order: Order, role: ModelRole) -> Step:
+    """Say what publishing ``version`` with the manifest ``digest`` means for ``role``; InputError when it may not."""
+    releases, at = role.releases(), role.channels().get(order.channel, 0)
+    newest, out = max(releases, default=0), releases.get(version)
+    if out is None:
+        if version <= newest:
+            raise InputError(f"release {version} of {role.model} is not newer than {newest}: versions only grow")
+        return Step.NEW
+    if out.digest != digest:
+        raise InputError(f"release {version} of {role.model} is published with other contents: give it a new version")
+    if (out.target.rollout_percent, out.target.jitter_s) != (order.rollout_percent, order.jitter_s):
+        raise InputError(
+            f"release {version} of {role.model} is published with --rollout {out.target.rollout_percent:g} "
+            f"--jitter {out.target.jitter_s:g}: publishing again does not change them"
+        )
+    return Step.PROMOTE if at < version else Step.NOTHING
+
+
+def _check_no_regression(
+    order: Order, manifest: Manifest, role: ModelRole, site: SiteFolder, progress: Progress
+) -> None:
+    current = role.releases().get(role.channels().get(order.channel, 0))
+    if current is not None:
+        rule = Rule(order.margin_points, order.held_out, order.accept_regression)
+        check_regression(rule, order.bundle, manifest, current, site, order.channel, progress)
+
+
+def current_notice(site: SiteFolder, keys: KeyFolder, model: str, channel: str) -> ReleaseNotice:
+    """Return the notice for what ``channel`` has now (something is published there); call it with the lock held."""
+    role = Repository(site, keys).role(model)
+    version = role.channels()[channel]
+    return ReleaseNotice(version, role.releases()[version].target.jitter_s)
+
+
+def _read_bundle(bundle: Path) -> tuple[Manifest, bytes]:
+    manifest = load_bundle(bundle)
+    data = read_capped(bundle / NAME, MOST_BYTES)
+    if parse_manifest(data, str(bundle / NAME)) != manifest:
+        raise InputError(f"{bundle}: it changed while it was published")
+    return manifest, data
+
+
+def _new_target(
+    order: Order, manifest: Manifest, data: bytes, role: ModelRole, site: SiteFolder, progress: Progress
+) -> ReleaseTarget:
+    earlier = _bases(manifest.version, order.patches_from, role)
+    return ReleaseTarget(
+        model=manifest.model,
+        version=manifest.version,
+        files=manifest.files(),
+        patches=make_patches(order.bundle, manifest.files(), earlier, site, progress),
+        rollout_percent=order.rollout_percent,
+        # Another seed for every release, so that not always the same devices go first.
+        rollout_seed=hashlib.sha256(data).hexdigest()[:16],
+        jitter_s=order.jitter_s,
+    )
+
+
+def _bases(version: int, count: int, role: ModelRole) -> list[ReleaseTarget]:
+    """Return the releases that devices may have: the newest ``count``, and what each channel has; newest first."""
+    older = {number: listed.target for number, listed in role.releases().items() if number < version}
+    wanted = {*list(older)[:count], *(role.channels().values() if count else ())}
+    return [target for number, target in older.items() if number in wanted]
+
+
+def _report(step: Step, version: int, channel: str, role: ModelRole) -> Published:
+    listed = role.releases()[version]
+    return Published(step, listed.target, listed.digest, channel, role.channels()[channel])
+
+
+@contextlib.contextmanager
+def _storage_errors(site: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = describe_os_error(error)
+        raise StorageError(f"publishing to {site}: {reason}; the site is whole, run this again to finish") from error

@@ -1,0 +1,1 @@
+"""An evaluation as data, table and page. Refuses to judge a release."""

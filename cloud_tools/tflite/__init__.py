@@ -1,0 +1,1 @@
+"""TensorFlow and TFLite files: import, export, running, reading. Refuses to know of people."""

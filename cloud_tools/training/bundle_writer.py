@@ -1,0 +1,219 @@
+"""Owns writing a bundle: its files, what its self-test must answer, thresholds, metrics, manifest. Refuses to train.
+
+The bundle is built in a temporary folder, run there as a device would run it, and takes its name last: a bundle that
+has a name is whole.
+"""
+
+import dataclasses
+import datetime as dt
+import hashlib
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cloud_tools.datasets.dataset import Dataset
+from cloud_tools.evaluation.evaluation import Answers, Evaluation, answer, measure_rule, score, window_means
+from cloud_tools.evaluation.strangers import ACCEPT, RULE, Fit
+from cloud_tools.evaluation.threshold import WINDOW, Calibration, calibrate
+from cloud_tools.tflite.chain import Chain, Probabilities
+from cloud_tools.tflite.selftest_inputs import selftest_bytes, selftest_inputs
+from cloud_tools.tflite.tflite_file import Runner, TfliteFile
+from contract import __version__
+from contract.errors import InputError
+from contract.files import atomic_folder, atomic_write
+from contract.manifest import NAME, Manifest, Preprocess, SelfTest, Stage, Thresholds, load_bundle
+
+BACKBONE, HEAD, SELFTEST = "backbone.tflite", "head.tflite", "selftest.npz"
+WHOLE = "model.tflite"  # the one stage of a network that is no backbone and head
+# Probabilities. Float kernels of different boards differ by about 1e-5; damaged weights differ by tenths.
+SELFTEST_TOLERANCE = 0.02
+# Integer kernels round differently: XNNPACK and TFLite's own give features that differ by 12 % of the mean, and
+# probabilities by up to 0.034 on these pictures.
+INTEGER_TOLERANCE = 0.1
+LAST_SECOND = 253_402_300_800  # the year 10,000, which dates here cannot be in
+DIGITS = 4  # of the expected probabilities: finer than the tolerance, and release.json travels with each update
+
+
+@dataclass(frozen=True)
+class BundleParts:
+    """What the trainer made: TFLite files (name, bytes), in the order in which they run, and what is known."""
+
+    model: str
+    version: int
+    labels: tuple[str, ...]
+    preprocess: Preprocess
+    stages: tuple[tuple[str, bytes], ...]
+    provenance: dict[str, Any]
+    fit: Fit | None = None  # how it tells strangers; None: by the thresholds alone
+
+
+def write_bundle(
+    out: Path,
+    parts: BundleParts,
+    dataset: Dataset,
+    base: Path | None,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    check: Callable[[Path], None] = lambda folder: None,
+) -> tuple[Manifest, Evaluation]:
+    """Write the bundle to the new folder ``out``, evaluated on the test side of ``dataset``.
+
+    ``check`` sees the whole bundle before it has its name; what it raises leaves nothing. The
+    self-test file is the base's own, where there is a base: then it costs nothing to send.
+
+    Raises:
+        InputError, ReleaseError, OSError: as the steps do; nothing is left at ``out``.
+    """
+    with atomic_folder(out) as building:
+        selftest = _selftest_file(base, parts.preprocess.size)
+        for name, data in (*parts.stages, (SELFTEST, selftest)):
+            atomic_write(building / name, data)
+        manifest = _manifest(building, parts)
+        chain = Chain(building, manifest)
+        answers = answer(chain, dataset, lambda done, total: progress("evaluation", done, total))
+        if parts.fit is None:
+            calibration = _calibration(manifest, answers)
+            manifest = dataclasses.replace(manifest, thresholds=calibration.thresholds)
+            rule = _threshold_metrics(calibration)
+        else:
+            rule = _familiarity_metrics(manifest, answers, parts.fit)
+        without = parts.fit.without if parts.fit else None
+        evaluation = score(manifest, dataset, answers, with_baseline=False, without=without)
+        manifest = _finished(manifest, chain, dataset, evaluation, rule)
+        atomic_write(building / NAME, manifest.to_bytes())
+        load_bundle(building)  # what a device will check, checked here
+        check(building)
+    return manifest, evaluation
+
+
+def created_now() -> str:
+    """Return the time of creation in UTC; SOURCE_DATE_EPOCH sets it, for bundles that are the same bytes twice.
+
+    Raises:
+        InputError: the variable is no number of seconds.
+    """
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if epoch is not None and not (epoch.isdecimal() and int(epoch) < LAST_SECOND):
+        raise InputError(f"SOURCE_DATE_EPOCH={epoch!r} is no number of seconds since 1970")
+    moment = dt.datetime.fromtimestamp(int(epoch), dt.UTC) if epoch else dt.datetime.now(dt.UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _selftest_file(base: Path | None, size: tuple[int, int]) -> bytes:
+    if base is not None:
+        kept = (base / load_bundle(base, verify=False).selftest.file).read_bytes()
+        if kept == selftest_bytes(size):
+            return kept
+    return selftest_bytes(size)
+
+
+def _manifest(folder: Path, parts: BundleParts) -> Manifest:
+    """Return the manifest without what only a run of the chain can say."""
+    data = (folder / SELFTEST).read_bytes()
+    blank = (tuple(0.0 for _ in parts.labels),)
+    stages = tuple(describe_stage(folder / name) for name, _ in parts.stages)
+    integer = any(stage.input.dtype != "float32" for stage in stages)
+    tolerance = INTEGER_TOLERANCE if integer else SELFTEST_TOLERANCE
+    return Manifest(
+        model=parts.model,
+        version=parts.version,
+        created=created_now(),
+        labels=parts.labels,
+        stages=stages,
+        preprocess=parts.preprocess,
+        thresholds=Thresholds(accept=ACCEPT),
+        selftest=SelfTest(SELFTEST, hashlib.sha256(data).hexdigest(), len(data), blank, tolerance),
+        provenance=parts.provenance,
+        familiarity=parts.fit.familiarity if parts.fit else None,
+    )
+
+
+def describe_stage(path: Path) -> Stage:
+    """Return the manifest's entry for a TFLite file."""
+    data = path.read_bytes()
+    runner = Runner(data, path.name)
+    return Stage(
+        path.name,
+        hashlib.sha256(data).hexdigest(),
+        len(data),
+        runner.input,
+        runner.output,
+        operators=TfliteFile(data).operators(),
+    )
+
+
+def expected_rows(probabilities: Probabilities) -> tuple[tuple[float, ...], ...]:
+    """Return probabilities as the manifest keeps them."""
+    return tuple(tuple(round(float(np.clip(value, 0, 1)), DIGITS) for value in row) for row in probabilities)
+
+
+def _calibration(manifest: Manifest, answers: Answers) -> Calibration:
+    people, known = window_means(answers.crops, answers.probabilities)
+    _, foreign = window_means(answers.foreign_crops, answers.foreign)
+    truth = np.array([manifest.labels.index(person) for person in people], np.int64)
+    return calibrate(known, truth, foreign)
+
+
+def _finished(
+    manifest: Manifest, chain: Chain, dataset: Dataset, evaluation: Evaluation, rule: dict[str, Any]
+) -> Manifest:
+    expected = expected_rows(chain.run(selftest_inputs(manifest.preprocess.size)))
+    return dataclasses.replace(
+        manifest,
+        selftest=dataclasses.replace(manifest.selftest, expected=expected),
+        metrics=_metrics(evaluation, rule),
+        provenance={**manifest.provenance, "dataset": dataset.digest, "versions": _versions()},
+    )
+
+
+def _metrics(evaluation: Evaluation, rule: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "split": "time",
+        "accuracy": evaluation.overall.accuracy,
+        "vote5": evaluation.overall.vote5,
+        "crops": evaluation.overall.crops,
+        "per_person": {
+            # What `publish` compares with the release before: see cloud_tools.publishing.regression.
+            name: {"accuracy": part.accuracy, "crops": part.crops, "held_out": part.held_out}
+            for name, part in evaluation.per_person.items()
+        },
+        "threshold": rule,
+    }
+
+
+def _threshold_metrics(calibration: Calibration) -> dict[str, Any]:
+    false_accept = calibration.false_accept
+    return {
+        "rule": calibration.rule,
+        "chosen_on": "the test side of the dataset, windows of five crops",
+        "right": round(calibration.right, 4),
+        "wrong": round(calibration.wrong, 4),
+        "strangers_named": None if false_accept is None else round(false_accept, 4),
+    }
+
+
+def _familiarity_metrics(manifest: Manifest, answers: Answers, fit: Fit) -> dict[str, Any]:
+    """Return what the rule does on the test side; strangers at a threshold chosen without the one in question."""
+    found = measure_rule(manifest, answers, fit.without)
+    sizes = f"{fit.member_windows} windows of {WINDOW}, {fit.stranger_windows} strangers'"
+    return {
+        "rule": RULE,
+        "chosen_on": f"held-out train crops: {sizes}",
+        "right": round(1 - found.frr5 - found.wrong5, 4),
+        "wrong": found.wrong5,
+        "unnamed": found.frr5,
+        "strangers_named": found.far5,
+        "auroc": found.auroc,
+        "auroc5": found.auroc5,
+    }
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    libraries = {name: version(name) for name in ("ai-edge-litert", "keras", "numpy", "tensorflow")}
+    return {"kinwatch": __version__, "python": platform.python_version(), **libraries}

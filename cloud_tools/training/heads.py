@@ -1,0 +1,322 @@
+"""Owns the trained layers: their graphs, training on features, warm start, the grid of their weights, their export.
+
+Refuses to see pictures. Names in the graphs are explicit (a name that starts with ``_`` breaks the export, and a
+counted one changes from run to run). Three heads:
+    pooled  mean over the picture, dropout, Dense softmax: 1280 weights a person (default)
+    stripes mean over each row of the map, dropout, Dense softmax: for standing people, 5 x 1280 weights a person
+    conv32  the paper's: Conv2D 32 filters 3 x 3 ReLU, dropout, mean, Dense softmax (369 K weights)
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud_tools.tflite.engine import fresh_session, keras
+from cloud_tools.tflite.export import compare, export_tflite
+from cloud_tools.tflite.tflite_file import Runner, TfliteFile
+from cloud_tools.training.features import MAP, POOLED, Features
+from contract.errors import InputError
+
+KINDS = {"pooled": POOLED, "stripes": MAP, "conv32": MAP}  # head: the features it is trained on
+PAPER_HEAD = "conv32"
+EPOCHS = {"pooled": 40, "stripes": 15, "conv32": 15}
+BATCH = 32
+DROPOUT = 0.3
+FILTERS = 32  # of conv32
+LEARNING_RATE = 1e-3
+# Steps of the grid, largest first; the last is so fine that it costs nothing and always passes.
+STEPS = (2.0**-5, 2.0**-6, 2.0**-7, 2.0**-8, 2.0**-9, 2.0**-12)
+MOST_COST = 0.005  # share of the held-out crops that a grid may cost
+# Probabilities; measured difference 1e-6. A head with a wrong weight is off by far more.
+TOLERANCE = 1e-4
+
+Weights = list[NDArray[np.float32]]
+Shape = tuple[int, ...]  # height, width, channels of a feature map
+PLACES = (5, 5)  # of the feature map of a backbone of 160 pixels
+
+
+@dataclass(frozen=True)
+class TrainedHead:
+    """A head as it is deployed; ``step`` is its weights' grid, ``unsnapped`` what it scored without the grid."""
+
+    data: bytes
+    step: float
+    accuracy: float
+    unsnapped: float
+
+
+@dataclass(frozen=True)
+class Side:
+    """Features (n x ...) and label numbers (n) of one side of a split."""
+
+    features: Features
+    labels: NDArray[np.int64]
+
+    def rows(self, chosen: NDArray[np.int64]) -> "Side":
+        """Return the rows ``chosen`` alone, in that order."""
+        return Side(self.features[chosen], self.labels[chosen])
+
+
+class Graph:
+    """The layers of one head, with fresh weights: to train and to measure on features, and to deploy on maps."""
+
+    def __init__(self, kind: str, labels: int, shape: Shape, seed: int) -> None:
+        """Build the head; ``shape`` is the backbone's feature map. InputError when ``kind`` is unknown."""
+        if kind not in KINDS:
+            raise InputError(f"no head {kind!r} (known: {', '.join(KINDS)})")
+        fresh_session(seed)
+        self.kind, self.labels, self.shape, self.seed = kind, labels, shape, seed
+        self._trainer, self._model = _build(kind, labels, shape)
+
+    def train(
+        self,
+        side: Side,
+        epochs: int,
+        *,
+        start: Weights | None = None,
+        keep: Collection[int] = (),
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> dict[int, Weights]:
+        """Train for ``epochs``; return the weights after the last one and after each of ``keep``, exact.
+
+        What is kept after n epochs is what a training of n epochs gives.
+        """
+        if start is not None:
+            self._trainer.set_weights(start)
+        kept: dict[int, Weights] = {}
+
+        def told(epoch: int, logs: Any) -> None:
+            if epoch + 1 in keep or epoch + 1 == epochs:
+                kept[epoch + 1] = [np.array(value) for value in self._trainer.get_weights()]
+            progress(epoch + 1, epochs)
+
+        fit_balanced(self._trainer, side.features, side.labels, self.labels, epochs, told)
+        return kept
+
+    def inputs(self, maps: Features) -> Features:
+        """Return what this head is trained on, from feature maps (n x height x width x channels)."""
+        return maps if KINDS[self.kind] == MAP else np.asarray(maps.mean(axis=(1, 2), dtype=np.float32))
+
+    def joined(self, below: Any) -> Any:
+        """Return one Keras model of ``below`` (which ends with feature maps) and this head, sharing weights."""
+        maps = below.output
+        if KINDS[self.kind] != MAP:
+            maps = keras().layers.GlobalAveragePooling2D(name="mean_below")(maps)
+        return keras().Model(below.inputs, self._trainer(maps), name="joined")
+
+    def accuracy(self, weights: Weights, side: Side) -> float:
+        """Return the share of ``side`` that is rightly named with ``weights``; 0 of no crops."""
+        if not len(side.labels):
+            return 0.0
+        self._trainer.set_weights(weights)
+        said = self._trainer.predict(side.features, batch_size=256, verbose=0).argmax(1)
+        return float((said == side.labels).mean())
+
+    def coarsest_step(self, weights: Weights, side: Side) -> float:
+        """Return the largest step of STEPS that costs at most MOST_COST of the accuracy on ``side``."""
+        exact = self.accuracy(weights, side)
+        for step in STEPS:
+            if exact - self.accuracy(snapped_all(weights, step), side) <= MOST_COST:
+                break
+        return step
+
+    def export(self, weights: Weights, features: Features) -> bytes:
+        """Return the TFLite file; ExportError when it disagrees with Keras on ``features`` or on seeded noise."""
+        self._trainer.set_weights(weights)
+        maps = _as_maps(features[:16], self.shape)
+        data = export_tflite(self._model, maps, TOLERANCE)
+        noise = np.random.default_rng(self.seed).uniform(0, 6, (2, *self.shape)).astype("f4")
+        compare(data, self._model, noise, TOLERANCE)
+        return data
+
+
+def train_head(
+    kind: str,
+    labels: Sequence[str],
+    train: Side,
+    held_out: Side,
+    *,
+    start: Weights | None = None,
+    shape: Shape | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    step: float | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> TrainedHead:
+    """Train a head of ``kind`` for ``labels`` on ``train``, snap its weights, export it and compare with Keras.
+
+    ``start`` is what ``warm_start`` gave. ``shape`` is the backbone's feature map (pooled features do not tell it;
+    5 x 5 unless given). With ``step`` given, ``held_out`` is measured and decides nothing; without, it decides the
+    grid. Classes weigh the same, however many crops each has.
+
+    Raises:
+        InputError: unknown kind.
+        ExportError: TFLite and Keras disagree.
+    """
+    graph = Graph(kind, len(labels), map_shape(train.features, shape), seed)
+    epochs = epochs or EPOCHS[kind]
+    weights = graph.train(train, epochs, start=start, progress=progress)[epochs]
+    return finish_head(graph, weights, held_out, step or graph.coarsest_step(weights, held_out))
+
+
+def finish_head(
+    graph: Graph, weights: Weights, held_out: Side, step: float, grid: Weights | None = None
+) -> TrainedHead:
+    """Measure ``grid`` on ``held_out`` and export it; it is ``weights`` snapped to ``step`` unless given.
+
+    Raises:
+        ExportError: TFLite and Keras disagree.
+    """
+    grid = snapped_all(weights, step) if grid is None else grid
+    before, after = graph.accuracy(weights, held_out), graph.accuracy(grid, held_out)
+    return TrainedHead(graph.export(grid, held_out.features), step, after, before)
+
+
+def map_shape(features: Features, shape: Shape | None = None) -> Shape:
+    """Return the shape of the feature map: ``shape``, or that of ``features`` where they tell it."""
+    return shape or (features.shape[1:] if features.ndim == 4 else (*PLACES, features.shape[-1]))
+
+
+def warm_start(kind: str, base: bytes, base_labels: Sequence[str], labels: Sequence[str], seed: int) -> Weights:
+    """Return first weights for ``labels`` from the head ``base`` (TFLite): a known person keeps the own weights.
+
+    A new person gets the seeded random ones that a cold start would have.
+
+    Raises:
+        InputError: ``base`` is no head of that kind.
+    """
+    try:
+        kept = _read(kind, base)
+    except (LookupError, ValueError) as error:
+        raise InputError(f"the base's head is no {kind!r} head; train without --base") from error
+    shape = Runner(base, "the base's head").input.shape[1:]
+    if len(shape) != 3:
+        raise InputError(f"the base's head takes {shape}, no feature map; train without --base")
+    if kept[-1].shape != (len(base_labels),) or kept[-2].shape[0] != _inputs(kind, shape):
+        raise InputError(f"the base's head is no {kind!r} head of {len(base_labels)} labels; train without --base")
+    return widen(kind, kept, base_labels, labels, shape, seed)
+
+
+def widen(
+    kind: str, kept: Weights, base_labels: Sequence[str], labels: Sequence[str], shape: Shape, seed: int
+) -> Weights:
+    """Return first weights for ``labels`` from ``kept``, those of a head for ``base_labels``; see ``warm_start``."""
+    fresh_session(seed)
+    fresh = [np.array(value) for value in _build(kind, len(labels), shape)[1].get_weights()]
+    start = [*kept[:-2], fresh[-2], fresh[-1]]
+    for i, label in enumerate(labels):
+        if label in base_labels:
+            start[-2][:, i] = kept[-2][:, base_labels.index(label)]
+            start[-1][i] = kept[-1][base_labels.index(label)]
+    return start
+
+
+def snapped(weights: NDArray[np.float32], step: float) -> NDArray[np.float32]:
+    """Return ``weights`` as whole multiples of ``step``; no -0.0, which would differ from 0.0 in bytes alone."""
+    return np.asarray(np.rint(weights / np.float32(step)) * np.float32(step) + np.float32(0.0), np.float32)
+
+
+def snapped_all(weights: Weights, step: float) -> Weights:
+    """Return every array of ``weights`` on the grid."""
+    return [snapped(value, step) for value in weights]
+
+
+def snapped_moves(weights: Weights, start: Weights, step: float) -> Weights:
+    """Return ``weights`` with the moves from ``start`` on the grid: less than half a step is no move."""
+    pairs = zip(weights, start, strict=True)
+    return [np.asarray(old + snapped(new - old, step), np.float32) for new, old in pairs]
+
+
+def replace_weights(data: bytes, now: Weights, then: Weights) -> bytes | None:
+    """Return the head ``data`` (TFLite), whose weights are ``now``, with ``then`` in their places.
+
+    A second by the converter becomes a millisecond, good for measuring patches. None where an array is not found
+    exactly once: the converter leaves out what is zero.
+    """
+    out = bytearray(data)
+    for old, new in zip(_as_stored(now), _as_stored(then), strict=True):
+        at = data.find(old)
+        if at < 0 or data.find(old, at + 1) >= 0:
+            return None
+        out[at : at + len(old)] = new
+    return bytes(out)
+
+
+def _as_stored(weights: Weights) -> list[bytes]:
+    """Return the bytes of each array as TFLite has them: the outputs first."""
+    last = {1: (0,), 2: (1, 0), 4: (3, 0, 1, 2)}
+    return [np.ascontiguousarray(value.transpose(last[value.ndim]), "<f4").tobytes() for value in weights]
+
+
+def _inputs(kind: str, shape: Shape) -> int:
+    """Return the inputs of the last layer."""
+    return {"pooled": shape[-1], "stripes": shape[0] * shape[-1], "conv32": FILTERS}[kind]
+
+
+def _build(kind: str, labels: int, shape: Shape = (*PLACES, 1280)) -> tuple[Any, Any]:
+    """Return (trainer, model): the same layers, on cached features with dropout, and as deployed on feature maps."""
+    layers = keras().layers
+    maps = keras().Input(shape, batch_size=1, name="features")
+    mean, drop = layers.GlobalAveragePooling2D(name="mean"), layers.Dropout(DROPOUT, name="dropout")
+    decide = layers.Dense(labels, activation="softmax", name="decide")
+    if kind == "pooled":
+        inputs = keras().Input(shape[-1:], name="pooled")
+        return keras().Model(inputs, decide(drop(inputs)), name="trainer"), _model(maps, decide(mean(maps)))
+    inputs = keras().Input(shape, name="maps")
+    if kind == "stripes":
+        rows, flat = layers.AveragePooling2D((1, shape[1]), name="rows"), layers.Flatten(name="flat")
+        return keras().Model(inputs, decide(drop(flat(rows(inputs)))), name="trainer"), _model(
+            maps, decide(flat(rows(maps)))
+        )
+    look = layers.Conv2D(FILTERS, 3, activation="relu", name="look")
+    return keras().Model(inputs, decide(mean(drop(look(inputs)))), name="trainer"), _model(
+        maps, decide(mean(look(maps)))
+    )
+
+
+def _model(inputs: Any, outputs: Any) -> Any:
+    return keras().Model(inputs, outputs, name="head")
+
+
+def fit_balanced(
+    model: Any,
+    features: Any,
+    labels: NDArray[np.int64],
+    count: int,
+    epochs: int,
+    told: Callable[[int, Any], None],
+    rate: float = LEARNING_RATE,
+) -> None:
+    """Train a Keras ``model`` with Adam; each of ``count`` labels weighs the same, however many crops it has."""
+    weight = len(labels) / (count * np.maximum(np.bincount(labels, minlength=count), 1))
+    model.compile(keras().optimizers.Adam(rate), "sparse_categorical_crossentropy")
+    model.fit(
+        features,
+        labels,
+        batch_size=BATCH,
+        epochs=epochs,
+        sample_weight=weight[labels],
+        verbose=0,
+        callbacks=[keras().callbacks.LambdaCallback(on_epoch_end=told)],
+    )
+
+
+def _as_maps(features: Features, shape: Shape) -> Features:
+    """Return feature maps; a pooled row becomes a map that is the same everywhere, whose mean it is."""
+    if features.ndim == 4:
+        return features
+    return np.ascontiguousarray(np.broadcast_to(features[:, None, None, :], (len(features), *shape)))
+
+
+def _read(kind: str, data: bytes) -> Weights:
+    """Return the weights of a head as Keras orders them: TFLite has the outputs first."""
+    file = TfliteFile(data)
+    matrix, bias = file.layer("FULLY_CONNECTED")
+    dense = [np.ascontiguousarray(matrix.T), bias]
+    if kind != "conv32":
+        return dense
+    filters, shift = file.layer("CONV_2D")
+    return [np.ascontiguousarray(filters.transpose(1, 2, 3, 0)), shift, *dense]

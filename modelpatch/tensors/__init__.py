@@ -1,0 +1,1 @@
+"""Where the tensors of a model file are, by format. Refuses to run or to change a model."""
