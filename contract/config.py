@@ -6,14 +6,14 @@ is found months later.
 
 import dataclasses
 import difflib
-import math
+import sys
 import tomllib
 import types
 import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
-from contract.errors import ConfigError, InputError
+from contract.errors import ConfigError, InputError, one_line
 
 T = TypeVar("T")
 
@@ -31,8 +31,9 @@ def load_config(path: Path, kind: type[T]) -> T:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+    # ValueError: no UTF-8, no TOML, a number of thousands of digits; RecursionError: tables in tables without end.
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: {one_line(error)}") from error
     try:
         return _build(kind, table, "", path.resolve().parent)
     except ConfigError as error:
@@ -73,11 +74,12 @@ def _value(hint: Any, value: Any, where: str, folder: Path) -> Any:
             raise ConfigError(f"{where} must be a table")
         return _build(typing.cast("type[Any]", hint), value, f"{where}.", folder)
     if hint is Path:
-        hint_name, ok = "a path", isinstance(value, str) and value != ""
+        hint_name, ok = "a path", isinstance(value, str) and value != "" and "\0" not in value
         value = folder / value if ok else value
     elif hint is float:
         hint_name, ok = "a number", isinstance(value, int | float) and not isinstance(value, bool)
-        ok = ok and math.isfinite(value)  # TOML has nan and inf, which pass or fail comparisons by chance
+        # TOML has nan and inf, which pass or fail comparisons by chance, and whole numbers that no float holds.
+        ok = ok and abs(value) <= sys.float_info.max
         value = float(value) if ok else value
     elif typing.get_origin(hint) is tuple:
         hint_name, ok = "a list", isinstance(value, list)
@@ -87,5 +89,14 @@ def _value(hint: Any, value: Any, where: str, folder: Path) -> Any:
         names = {int: "a whole number", str: "a string", bool: "true or false"}
         hint_name, ok = names.get(hint, str(hint)), type(value) is hint
     if not ok:
-        raise ConfigError(f"{where} must be {hint_name}, not {value!r}")
+        raise ConfigError(f"{where} must be {hint_name}, not {_shown(value)}")
     return value
+
+
+def _shown(value: Any) -> str:
+    """Return a value as an error shows it."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of thousands of digits: TOML writes it in hexadecimal, Python not in decimal
+        return "a number that is far too large"
+    return text if len(text) <= 200 else text[:197] + "..."

@@ -55,6 +55,12 @@ def describe_os_error(error: OSError) -> str:
     return f"{error.filename}: {reason}" if error.filename else reason
 
 
+def one_line(error: BaseException) -> str:
+    """Return the text of a foreign exception as one line of at most 200 characters; its kind when it says nothing."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
 def missing_package(program: str, error: ModuleNotFoundError) -> str:
     """Say in one line which package is missing and how it comes: a program installs only with its own extra.
 

@@ -22,5 +22,7 @@ def start_logging(level: int = logging.INFO) -> None:
 
 def _text(value: object) -> str:
     text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    if text and not text.isprintable():  # of a peer: half a character, or what moves a terminal's cursor
+        return json.dumps(text)
     plain = text and not any(character.isspace() or character in '"=' for character in text)
     return text if plain else json.dumps(text, ensure_ascii=False)

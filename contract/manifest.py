@@ -138,8 +138,8 @@ def parse_manifest(data: bytes, where: str = NAME) -> Manifest:
         preprocess=_preprocess(top.object("preprocess")),
         thresholds=_thresholds(top.object("thresholds")),
         selftest=_selftest(top.object("selftest")),
-        metrics=top.object("metrics").value,
-        provenance=top.object("provenance").value,
+        metrics=top.free("metrics"),
+        provenance=top.free("provenance"),
         familiarity=parse_familiarity(top.object("familiarity")) if "familiarity" in top.value else None,
     )
     _check_consistency(manifest, where)
@@ -232,7 +232,7 @@ def _thresholds(fields: Fields) -> Thresholds:
 def _selftest(fields: Fields) -> SelfTest:
     rows = []
     for i, row in enumerate(fields.items("expected", 256)):
-        if not isinstance(row, list) or not all(isinstance(value, int | float) and 0 <= value <= 1 for value in row):
+        if not isinstance(row, list) or not all(type(value) in (int, float) and 0 <= value <= 1 for value in row):
             raise InputError(f"{fields.where}: expected[{i}] must be probabilities")
         rows.append(tuple(float(value) for value in row))
     return SelfTest(

@@ -8,6 +8,8 @@ import contextlib
 import os
 import socket
 
+from contract.checks import whole_number
+
 
 def notify(*assignments: str) -> bool:
     """Send ``assignments`` such as ``READY=1``; return whether a service manager was there to be told.
@@ -31,9 +33,9 @@ def notify(*assignments: str) -> bool:
 
 def watchdog_interval_s() -> float | None:
     """Return how often to feed the watchdog, in seconds: half of what systemd set, or None when it set none."""
-    period_us = os.environ.get("WATCHDOG_USEC", "")
-    if not period_us.isdigit() or int(period_us) == 0:
+    period_us = whole_number(os.environ.get("WATCHDOG_USEC", ""))
+    if not period_us:
         return None
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
-    return int(period_us) / 2e6
+    return period_us / 2e6

@@ -12,24 +12,30 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import urllib3
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, ExpiredMetadataError, RepositoryError
+from tuf.api.metadata import Timestamp
 from tuf.ngclient.config import UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 from tuf.ngclient.updater import Updater
 
 from contract.checks import Fields, parse_object
 from contract.compression import GZIP, unpacked
-from contract.errors import InputError, PeerError, TrustError
+from contract.errors import InputError, PeerError, TrustError, one_line
 from contract.events import log_event
 from contract.files import atomic_write, json_bytes, read_capped
 from contract.release import ReleaseTarget, channel_path, parse_release_target, release_path
 
 logger = logging.getLogger("contract.trust")
 MANIFEST_MOST_BYTES = 1 << 20
+DOCUMENT_MOST_BYTES = 2_000_000  # of metadata and manifests, whatever length some metadata may name
 WHOLE_LIMIT_S = 120.0  # for one document of a few KB: a peer that drips bytes must not hold an update for hours
 SIGNED_AT = "kinwatch_signed_at"  # a field of our timestamp metadata: seconds since 1970, signed
+LAST_SECOND = 32_503_680_000  # of the year 2999: later times are no times, and datetime ends in the year 9999
+# What python-tuf lets out besides its own errors, for metadata of types and sizes that nobody expected.
+_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -77,20 +83,18 @@ class TrustedSite:
         """
         (self.folder / "metadata").mkdir(parents=True, exist_ok=True)
         with self._translated():
-            updater = Updater(
+            updater = FlooredUpdater(
+                self.floor(),
                 metadata_dir=str(self.folder / "metadata"),
                 metadata_base_url=f"{self.url}/metadata/",
                 target_dir=str(self.folder),
                 target_base_url=f"{self.url}/targets/",
                 fetcher=self._fetcher,
-                config=UpdaterConfig(targets_max_length=2_000_000),
+                config=UpdaterConfig(targets_max_length=DOCUMENT_MOST_BYTES),
                 bootstrap=self._root.read_bytes(),
             )
-            trusted = updater._trusted_set
-            trusted.reference_time = max(trusted.reference_time, self.floor())
             updater.refresh()
-            signed_at = trusted.timestamp.unrecognized_fields.get(SIGNED_AT, 0)
-            self._raise_floor(Fields({"s": signed_at}, SIGNED_AT).number("s", 0, 32_503_680_000))
+            self._raise_floor(signed_at(updater.timestamp))
         return SiteView(self, updater)
 
     @property
@@ -101,7 +105,8 @@ class TrustedSite:
     def floor(self) -> dt.datetime:
         """Return the newest signed time seen: "now" is never earlier, whatever the board's clock says."""
         try:
-            seconds = Fields(parse_object(read_capped(self._floor_path, 1000), "floor"), "floor").number("seconds", 0)
+            fields = Fields(parse_object(read_capped(self._floor_path, 1000), "floor"), "floor")
+            seconds = fields.number("seconds", 0, LAST_SECOND)
         except (OSError, InputError):
             seconds = 0.0  # lost or damaged: the metadata that follows sets it again
         return dt.datetime.fromtimestamp(seconds, dt.UTC)
@@ -125,11 +130,38 @@ class TrustedSite:
             clock = f"; this clock says {now:%Y-%m-%d %H:%M}, the newest signed time is {floor:%Y-%m-%d %H:%M} UTC"
             raise TrustError(f"{self.url}: {error}{clock}") from error
         except (RepositoryError, InputError) as error:
-            raise TrustError(f"{self.url}: not trusted: {error}") from error
+            raise TrustError(f"{self.url}: not trusted: {one_line(error)}") from error
         except DownloadHTTPError as error:
             raise PeerError(f"{self.url}: HTTP {error.status_code}") from error
         except (DownloadError, urllib3.exceptions.HTTPError) as error:
-            raise PeerError(f"{self.url}: {_short(error.__cause__ or error)}") from error
+            raise PeerError(f"{self.url}: {one_line(error.__cause__ or error)}") from error
+        except _UNREADABLE as error:
+            log_event(logger, "trust.unreadable", logging.WARNING, url=self.url, kind=type(error).__name__)
+            raise TrustError(f"{self.url}: metadata that cannot be read: {one_line(error)}") from error
+
+
+class FlooredUpdater(Updater):
+    """python-tuf's client with a time before which it cannot be.
+
+    The one place that reaches into python-tuf: 7.x has no public way to set the time that expiries are compared with,
+    nor to read the timestamp metadata that verified. A test says so when either has moved.
+    """
+
+    def __init__(self, floor: dt.datetime, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._trusted_set.reference_time = max(self._trusted_set.reference_time, floor)
+
+    @property
+    def timestamp(self) -> Timestamp:
+        """The timestamp metadata that ``refresh`` verified."""
+        return self._trusted_set.timestamp
+
+
+def signed_at(timestamp: Timestamp) -> float:
+    """Return when ``timestamp`` was signed, in seconds since 1970; 0 when it does not say, InputError when it is no
+    time."""
+    value = timestamp.unrecognized_fields.get(SIGNED_AT, 0)
+    return Fields({SIGNED_AT: value}, "timestamp.json").number(SIGNED_AT, 0, LAST_SECOND)
 
 
 class SiteView:
@@ -188,7 +220,7 @@ class HttpFetcher(FetcherInterface):
             response.close()
             raise DownloadError(f"{url}: encoded as {encoding[:20]!r}, which was not asked for")
         pieces = self._chunks(url, response)
-        return pieces if encoding != GZIP else _unpacked(url, pieces)
+        return _capped(url, pieces if encoding != GZIP else _unpacked(url, pieces))
 
     def _chunks(self, url: str, response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
         limit_s = time.monotonic() + WHOLE_LIMIT_S
@@ -200,7 +232,7 @@ class HttpFetcher(FetcherInterface):
                     raise DownloadError(f"{url}: not complete after {WHOLE_LIMIT_S:.0f} s")
                 yield chunk
         except urllib3.exceptions.HTTPError as error:
-            raise DownloadError(f"{url}: {_short(error)}") from error
+            raise DownloadError(f"{url}: {one_line(error)}") from error
         finally:
             response.close()  # a body read to its end has given its connection back already
 
@@ -212,12 +244,17 @@ def _unpacked(url: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
         raise DownloadError(f"{url}: {error}") from error
 
 
+def _capped(url: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Return ``pieces`` up to what any document may have: the length that metadata names could be any number."""
+    room = DOCUMENT_MOST_BYTES
+    for piece in pieces:
+        room -= len(piece)
+        if room < 0:
+            raise DownloadError(f"{url}: longer than {DOCUMENT_MOST_BYTES} bytes")
+        yield piece
+
+
 def _channel_version(custom: object, model: str, channel: str) -> int:
     fields = Fields(custom, channel_path(model, channel))
     fields.integer("v", 1, 1)
     return fields.integer("version", 1)
-
-
-def _short(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 200 else text[:197] + "..."

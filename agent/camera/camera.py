@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from contract.errors import InputError, KinwatchError, PeerError
+from contract.errors import InputError, KinwatchError, PeerError, one_line
 from contract.events import log_event
 from contract.preprocess import Image
 
@@ -164,7 +164,10 @@ class Camera:
         except KinwatchError as error:
             self._failure = error
         except (cv2.error, OSError) as error:
-            self._failure = PeerError(f"{self._settings.source}: {' '.join(str(error).split())}")
+            self._failure = PeerError(f"{self._settings.source}: {one_line(error)}")
+        except Exception as error:  # without a failure the end of this thread would look like the end of the video
+            logger.exception("camera.fault")
+            self._failure = PeerError(f"{self._settings.source}: {type(error).__name__}: {one_line(error)}")
         finally:
             self._capture.release()
             with self._changed:

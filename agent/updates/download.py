@@ -9,7 +9,6 @@ import http
 import logging
 import os
 import random
-import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -17,9 +16,10 @@ from pathlib import Path
 import urllib3
 
 from agent.updates.disk import disk_errors
-from contract.errors import PeerError, TrustError
+from contract.errors import PeerError, TrustError, one_line
 from contract.events import log_event
 from contract.files import fsync_folder, sha256_file
+from contract.headers import sent_from
 from contract.release import content_path
 
 logger = logging.getLogger("agent.download")
@@ -28,7 +28,6 @@ MOST_TRIES = 6  # with the waits below about 15 s; after that the next poll goes
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 8.0
 WHOLE_LIMIT_S, SLOWEST_BYTES_S = 60.0, 8192  # a relay that drips is given up; what came is kept for the next try
 _PART = ".part"
-_RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
 
 
 class Downloads:
@@ -160,7 +159,7 @@ class Downloads:
                 redirect=False,
             )
         except urllib3.exceptions.HTTPError as error:
-            raise _TryAgainError(f"{self._url}: {_one_line(error)}") from error
+            raise _TryAgainError(f"{self._url}: {one_line(error)}") from error
         try:
             yield response
         finally:
@@ -170,8 +169,8 @@ class Downloads:
         """Return where the body begins: a sender may ignore the range and answer 200 with everything."""
         if response.status == http.HTTPStatus.OK:
             return 0
-        match = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        if response.status == http.HTTPStatus.PARTIAL_CONTENT and match and int(match[1]) == start:
+        begins = sent_from(response.headers.get("Content-Range"))
+        if response.status == http.HTTPStatus.PARTIAL_CONTENT and begins == start:
             return start
         text = f"{self._url}: HTTP {response.status} for content"
         if response.status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -191,7 +190,7 @@ class Downloads:
                 if time.monotonic() > end_s:
                     raise _TryAgainError(f"{self._url}: not complete after {limit_s:.0f} s")
         except urllib3.exceptions.HTTPError as error:
-            raise _TryAgainError(f"{self._url}: {_one_line(error)}") from error
+            raise _TryAgainError(f"{self._url}: {one_line(error)}") from error
 
     def _part(self, sha256: str) -> Path:
         return self.folder / f"{sha256}{_PART}"
@@ -205,8 +204,3 @@ def backoff_s(attempt: int) -> float:
     """Return the wait after try number ``attempt`` (from 0): doubled each time; jittered to spread a fleet."""
     wait_s: float = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**attempt)
     return wait_s * random.uniform(0.5, 1.5)
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 200 else text[:197] + "..."

@@ -160,11 +160,10 @@ def _last_status(data: Path) -> UpdateStatus | None:
     try:
         fields = Fields(kept, "last_update.json")
         state = UpdateState(fields.text("state"))
-        versions = [fields.value.get(key) for key in ("from", "to")]
-        durations = {key: int(value) for key, value in fields.object("durations_ms").value.items()}
+        before, after = (None if fields.value.get(key) is None else fields.integer(key) for key in ("from", "to"))
+        steps = fields.object("durations_ms")
+        durations = {key: steps.integer(key) for key in steps.value}
         received = fields.integer("bytes")
-    except (InputError, ValueError, TypeError):
+    except (InputError, ValueError):  # ValueError: no state that is known here
         return None
-    if state is UpdateState.FAILED or not all(version is None or type(version) is int for version in versions):
-        return None
-    return UpdateStatus(state, versions[0], versions[1], received, durations)
+    return None if state is UpdateState.FAILED else UpdateStatus(state, before, after, received, durations)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from contract.checks import Fields, parse_object
 from contract.errors import InputError, KinwatchError, ReleaseError
 
 TIME_LIMIT_S = 60.0
@@ -70,9 +71,9 @@ def _run_child(folder: Path, time_limit_s: float) -> tuple[int, bytes, str]:
 
 def _result(out: bytes) -> SelfTestResult:
     try:
-        value = json.loads(out)
-        return SelfTestResult(float(value["worst"]), float(value["run_ms"]))
-    except (ValueError, KeyError, TypeError) as error:
+        fields = Fields(parse_object(out, "result"), "result")
+        return SelfTestResult(fields.number("worst", 0), fields.number("run_ms", 0))
+    except InputError as error:
         raise ReleaseError("self-test: ended without a result") from error
 
 

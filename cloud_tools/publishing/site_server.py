@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
@@ -22,11 +23,11 @@ from cloud_tools.publishing.site_folder import SERVED
 from contract import sd_notify
 from contract.errors import InputError, PeerError
 from contract.events import log_event
+from contract.headers import asked_range, is_range
 
 logger = logging.getLogger("cloud_tools.site_server")
 IDLE_LIMIT_S = 30.0  # a client that says nothing, or reads nothing, for so long is dropped
 _PATH = re.compile(rf"/({'|'.join(SERVED)})((?:/[A-Za-z0-9][A-Za-z0-9._-]*)+)")
-_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -54,8 +55,11 @@ class SiteServer(http.server.ThreadingHTTPServer):
         return f"http://[{host!s}]:{port}" if ":" in str(host) else f"http://{host!s}:{port}"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Log a broken connection in one line; clients come and go."""
-        log_event(logger, "site.connection_broken", logging.DEBUG, client=client_address)
+        """Log a broken connection in one line; clients come and go. Anything else is a fault of ours."""
+        if isinstance(sys.exception(), OSError):
+            log_event(logger, "site.connection_broken", logging.DEBUG, client=client_address)
+        else:
+            logger.exception("site.fault client=%s", client_address)
 
 
 class SiteRequestHandler(http.server.BaseHTTPRequestHandler):
@@ -96,12 +100,12 @@ class SiteRequestHandler(http.server.BaseHTTPRequestHandler):
             return self._start(HTTPStatus.NOT_MODIFIED, 0, headers)
         condition = self.headers.get("If-Range")
         wanted = self.headers.get("Range") if condition in (None, etag) else None
-        span = parse_range(wanted, size)
+        span = asked_range(wanted, size)
         if span is None:
             return self._refuse(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, body=body, size=size)
         start, length = span
         status = HTTPStatus.OK
-        if length < size or (wanted and _RANGE.fullmatch(wanted)):
+        if is_range(wanted):
             status = HTTPStatus.PARTIAL_CONTENT
             headers = {**headers, "Content-Range": f"bytes {start}-{start + length - 1}/{size}"}
         self._start(status, length, headers)
@@ -142,27 +146,11 @@ def find_file(site: Path, path: str) -> Path | None:
     match = _PATH.fullmatch(path.split("?", 1)[0])
     if match is None:
         return None
-    found = (site / match[1] / match[2][1:]).resolve()
-    return found if found.is_relative_to(site / match[1]) and found.is_file() else None
-
-
-def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """Return (start, length) of the bytes to send of a file of ``size`` bytes.
-
-    No header, several ranges, and what is not understood give the whole file, as RFC 9110 (14.2) asks. None means
-    that the range lies outside of the file.
-    """
-    match = _RANGE.fullmatch(header or "")
-    if match is None or match.groups() == ("", ""):
-        return 0, size
-    first, last = match.groups()
-    if first == "":
-        start, end = max(0, size - int(last)), size - 1
-    else:
-        start, end = int(first), min(int(last), size - 1) if last else size - 1
-        if last and int(last) < start:
-            return 0, size
-    return (start, end - start + 1) if start <= end else None
+    try:
+        found = (site / match[1] / match[2][1:]).resolve()
+        return found if found.is_relative_to(site / match[1]) and found.is_file() else None
+    except (OSError, RuntimeError):  # a name longer than any file's; links that lead in a circle
+        return None
 
 
 def serve(site: Path, listen: str, port: int, *, access_log: bool, ready: Callable[[str], None]) -> None:

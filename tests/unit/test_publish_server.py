@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud_tools.publishing.site_server import SiteServer, find_file, parse_range
+from cloud_tools.publishing.site_server import SiteServer, find_file
 from contract.errors import InputError, PeerError
+from contract.headers import asked_range
 from tests.sites import Site
 
 
@@ -146,7 +147,7 @@ def test_a_folder_that_is_no_site_and_a_taken_port_are_clear_errors(tmp_path: Pa
 
 @given(st.text(alphabet="bytes=-,0123456789 ", max_size=16) | st.none(), st.integers(0, 200))
 def test_any_range_header_gives_bytes_inside_of_the_file(header: str | None, size: int) -> None:
-    span = parse_range(header, size)
+    span = asked_range(header, size)
     assert span is None or (span[0] >= 0 and span[1] >= 0 and span[0] + span[1] <= size)
 
 
@@ -154,8 +155,8 @@ def test_any_range_header_gives_bytes_inside_of_the_file(header: str | None, siz
 def test_a_range_gives_exactly_the_bytes_it_names(size: int, data: st.DataObject) -> None:
     first = data.draw(st.integers(0, size - 1))
     last = data.draw(st.integers(first, 300))
-    assert parse_range(f"bytes={first}-{last}", size) == (first, min(last, size - 1) - first + 1)
-    assert parse_range(f"bytes={size}-", size) is None
+    assert asked_range(f"bytes={first}-{last}", size) == (first, min(last, size - 1) - first + 1)
+    assert asked_range(f"bytes={size}-", size) is None
 
 
 @given(
