@@ -9,7 +9,6 @@ backbone's scales are chosen then and never again: a release with a base takes t
 
 import dataclasses
 import hashlib
-import json
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +23,7 @@ from cloud_tools.tflite.export import PRECISIONS, compare, convert, kept_answers
 from cloud_tools.tflite.quantisation import Calibration
 from cloud_tools.tflite.selftest_inputs import selftest_inputs
 from cloud_tools.tflite.tflite_file import Runner
+from contract.checks import parse_object
 from contract.errors import InputError
 from contract.files import atomic_write, json_bytes
 from contract.manifest import Preprocess
@@ -138,10 +138,10 @@ def _cached(key: str) -> Backbone | None:
     folder = cache_folder() / "backbones"
     try:
         data = (folder / f"{key[:32]}.tflite").read_bytes()
-        origin = json.loads((folder / f"{key[:32]}.json").read_bytes())
-    except (OSError, ValueError):
+        origin = parse_object((folder / f"{key[:32]}.json").read_bytes(), "a cached backbone")
+    except (OSError, InputError):
         return None
-    whole = isinstance(origin, dict) and hashlib.sha256(data).hexdigest() == origin.pop("sha256", None)
+    whole = hashlib.sha256(data).hexdigest() == origin.pop("sha256", None)
     return Backbone(data, origin) if whole and "difference" in origin else None
 
 

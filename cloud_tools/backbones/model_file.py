@@ -27,7 +27,7 @@ from contract.files import read_capped
 MOST_CONFIG_BYTES = 16 << 20
 LEAST_SIDE, MOST_SIDE = 32, 1024  # pixels
 PIXELS = {"0..255": (1.0, 0.0), "0..1": (1 / 255, 0.0), "-1..1": (1 / 127.5, -1.0)}  # scale, offset
-NORMALISING = ("Rescaling", "Normalization")
+NORMALISING = frozenset(("Rescaling", "Normalization"))
 # fmt: off
 LAYERS = frozenset(
     (
@@ -54,9 +54,8 @@ def network_from_file(path: Path, pixels: str | None = None) -> Network:
         OSError: the file cannot be read.
     """
     weights = model_file_weights(path)
-    config = _config(weights.data, path)
-    _check_classes(config, path)
-    scale, offset = _pixel_rule(config, pixels, path)
+    names = _checked_classes(_config(weights.data, path), path)
+    scale, offset = _pixel_rule(names, pixels, path)
     size = _size(_load(weights.data, path), path)
     return Network(
         f"file-{size[0]}x{size[1]}",
@@ -80,8 +79,7 @@ def _config(data: bytes, path: Path) -> Any:
     try:
         text = _h5_config(data) if data.startswith(HDF5) else _zip_config(data)
         return json.loads(text)
-    # zipfile's and h5py's own for damage; RuntimeError for a password; ValueError for what is no JSON
-    except (zipfile.BadZipFile, KeyError, OSError, RuntimeError, ValueError, EOFError) as error:
+    except Exception as error:  # zipfile, zlib, h5py and json raise a dozen kinds for what is damaged
         raise InputError(f"{path}: not a whole Keras model (.keras or .h5): {_line(error)}") from error
 
 
@@ -102,15 +100,17 @@ def _h5_config(data: bytes) -> bytes:
         found = top.attrs.get("model_config")
     if found is None:
         raise ValueError("it has weights alone; give the model, or name the backbone and use --weights")
+    if not isinstance(found, str | bytes):
+        raise TypeError("its configuration is no text")
     return found.encode() if isinstance(found, str) else bytes(found)
 
 
-def _check_classes(config: Any, path: Path) -> None:
-    """Refuse every class name that is in no list, wherever in the configuration it stands."""
+def _checked_classes(config: Any, path: Path) -> set[str]:
+    """Return the class names in the configuration, wherever they stand; refuse one that is in no list."""
     if not isinstance(config, dict):
         raise InputError(f"{path}: not a whole Keras model: its configuration is no object")
     config.pop("compile_config", None)  # optimiser and loss of the training; ``compile=False`` leaves them out
-    allowed, waiting = LAYERS | VALUES | _own_objects(), [config]
+    allowed, waiting, names = LAYERS | VALUES | _own_objects(), [config], set()
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict) and "class_name" in value:
@@ -118,7 +118,9 @@ def _check_classes(config: Any, path: Path) -> None:
             # "package>name" is code that somebody registered
             if str(named) not in allowed or not _is_keras(module) or ">" in str(value.get("registered_name")):
                 raise InputError(f"{path}: its model names {named!r} of {module}, which no backbone may")
+            names.add(str(named))
         waiting += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return names
 
 
 def _is_keras(module: Any) -> bool:
@@ -141,9 +143,8 @@ def _own_objects() -> set[str]:
     }
 
 
-def _pixel_rule(config: Any, pixels: str | None, path: Path) -> tuple[float, float]:
-    normalises = any(f'"class_name": "{name}"' in json.dumps(config) for name in NORMALISING)
-    if pixels is None and not normalises:
+def _pixel_rule(names: set[str], pixels: str | None, path: Path) -> tuple[float, float]:
+    if pixels is None and not names & NORMALISING:
         raise InputError(f"{path}: no layer normalises pixels; say what it takes: --pixels {' | '.join(PIXELS)}")
     if pixels is not None and pixels not in PIXELS:
         raise InputError(f"--pixels {pixels!r} is not known (known: {', '.join(PIXELS)})")

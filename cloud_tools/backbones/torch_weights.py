@@ -25,6 +25,18 @@ STORAGES = {"FloatStorage": np.dtype("<f4"), "HalfStorage": np.dtype("<f2"), "Lo
 MOST_OPCODES = 1_000_000  # EfficientNet-Lite0 has 11,000
 MOST_AXES = 8
 
+# What genops and struct raise for bytes that are no pickle, and our table for a program that makes no sense.
+_NONSENSE = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    MemoryError,
+    struct.error,
+)
+
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -57,8 +69,7 @@ def read_pth(file: BinaryIO) -> Arrays:
     """
     try:
         return _read(file)
-    # What genops and struct raise for bytes that are no pickle, and our table for a program that makes no sense.
-    except (ValueError, TypeError, LookupError, struct.error, OverflowError, RecursionError) as error:
+    except _NONSENSE as error:
         raise InputError(f"weights: not a .pth of tensors that is read here: {_line(error)}") from error
 
 
@@ -79,6 +90,8 @@ def _storages(tensors: _Dict, keys: list[Any]) -> list[tuple[str, _Storage]]:
     for tensor in tensors.values():
         if isinstance(tensor, _Tensor) and said.setdefault(tensor.storage.key, tensor.storage) != tensor.storage:
             raise ValueError(f"storage {tensor.storage.key} is described in two ways")
+    if not all(isinstance(key, str) for key in keys):
+        raise ValueError("a storage without a name")
     return [(key, said[key]) for key in keys]
 
 
@@ -141,7 +154,8 @@ class _Machine:
 
     def set_items(self, pairs: list[Any]) -> None:
         target = self.stack[-1]
-        if not isinstance(target, dict) or len(pairs) % 2:
+        # Keys of text alone: the hash of tuples in tuples may take for ever.
+        if not isinstance(target, dict) or len(pairs) % 2 or not all(isinstance(key, str) for key in pairs[::2]):
             raise ValueError("items for what is no dictionary")
         target.update(zip(pairs[::2], pairs[1::2], strict=True))
 
@@ -168,7 +182,9 @@ class _Machine:
         kind, storage, key, _, count, view = self.pop()
         if kind != "storage" or not isinstance(storage, np.dtype) or view is not None or not _is_size(count):
             raise ValueError("forbidden storage")
-        self.push(_Storage(storage, str(key), count))
+        if not isinstance(key, str):
+            raise ValueError("a storage without a name")
+        self.push(_Storage(storage, key, count))
 
 
 @dataclass(frozen=True)

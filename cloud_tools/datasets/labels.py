@@ -20,6 +20,7 @@ from contract.preprocess import Box
 
 SCHEMA = 1
 MOST_BYTES = 64 << 20
+MOST_OUTSIDE = 65_536  # pixels; a box may reach out of the picture, with a person who walks in
 KNOWN_KEYS = {"schema", "made", "limits", "source", "box", "video", "household", "strangers"}
 
 
@@ -89,6 +90,8 @@ def _row(row: Any, where: str, size: tuple[int, int, int]) -> tuple[int, Box]:
     frame, x, y, w, h = row
     if not 0 <= frame < frames:
         raise InputError(f"{where}: frame {frame} is not in a video of {frames} frames")
+    if not all(-MOST_OUTSIDE <= value <= MOST_OUTSIDE for value in row[1:]):
+        raise InputError(f"{where}: box {[x, y, w, h]} is further outside than any person")
     if w < 1 or h < 1 or x >= width or y >= height or x + w <= 0 or y + h <= 0:
         raise InputError(f"{where}: box {[x, y, w, h]} has no pixel inside {width}x{height}")
     return frame, (x, y, w, h)

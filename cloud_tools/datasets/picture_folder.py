@@ -57,13 +57,24 @@ def _from_folders(folder: Path) -> tuple[list[Listed], list[Skipped]]:
     for path in _visible(folder):
         name = path.relative_to(folder).as_posix()
         person, *between = name.split("/")[:-1] or [""]
-        if person:
+        if not _is_utf8(name):
+            skipped.append(Skipped(ascii(name), "its name is of another encoding than UTF-8"))
+        elif person:
             found.append(
                 Listed(safe_name(person, f"{folder}: the folder of a person"), path, name, "/".join(between))
             )
         else:
             skipped.append(Skipped(name, "not in a person's folder"))
     return found, skipped
+
+
+def _is_utf8(name: str) -> bool:
+    """Return whether a file's name is text, which dataset.json can hold; the bytes of another encoding are not."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _visible(folder: Path) -> Iterator[Path]:

@@ -6,9 +6,7 @@ to guess who is on it. Pillow decodes: OpenCV fills a JPEG that was cut short wi
 
 import datetime as dt
 import re
-import struct
 import warnings
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,15 +57,15 @@ def read_picture(path: Path) -> Picture:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd EXIF; what matters is raised
             upright, taken = _decode(path)
+    except InputError:
+        raise
     except UnidentifiedImageError as error:
         raise InputError("no picture, whatever its name says") from error
-    # What Pillow's decoders raise on damage: OSError (cut short), SyntaxError (bad PNG chunk), the others on bad
-    # headers and EXIF.
-    except (OSError, SyntaxError, ValueError, LookupError, TypeError, struct.error, zlib.error) as error:
-        reason = describe_os_error(error) if isinstance(error, OSError) and error.errno else "damaged picture"
-        raise InputError(reason) from error
     except PillowImage.DecompressionBombError as error:
         raise InputError("too many pixels to open safely") from error
+    except Exception as error:  # Pillow's decoders raise a dozen kinds on damage: cut short, bad chunks, odd EXIF
+        reason = describe_os_error(error) if isinstance(error, OSError) and error.errno else "damaged picture"
+        raise InputError(reason) from error
     pixels = cv2.cvtColor(np.asarray(upright), cv2.COLOR_RGB2BGR)
     time_s, origin = (taken, EXIF) if taken is not None else (name_time(path.name), NAME)
     return Picture(_shrunk(np.asarray(pixels, np.uint8)), time_s, origin if time_s is not None else "")
@@ -87,7 +85,7 @@ def exif_time(exif: PillowImage.Exif) -> float | None:
         text = str(tags.get(date, "")).strip("\0 ")
         try:
             moment = dt.datetime.strptime(text, "%Y:%m:%d %H:%M:%S").replace(tzinfo=_zone(str(tags.get(offset, ""))))
-        except ValueError:
+        except (ValueError, OverflowError):
             continue
         if moment.year >= 1990:  # a camera whose clock was never set says 1970 or 1980
             return moment.timestamp()

@@ -39,7 +39,7 @@ class ModelRole:
         for path, file in self.targets.targets.items():
             if path.count("/") == 2:
                 target = parse_release_target(file.custom, path)
-                found[target.version] = Listed(target, file.hashes["sha256"])
+                found[target.version] = Listed(target, Fields(file.hashes, path).sha256("sha256"))
         return dict(sorted(found.items(), reverse=True))
 
     def channels(self) -> dict[str, int]:

@@ -29,7 +29,7 @@ from cloud_tools.publishing.model_role import ModelRole
 from cloud_tools.publishing.site_folder import SiteFolder
 from contract.errors import InputError, TrustError
 from contract.files import atomic_write, read_capped
-from contract.trust import SIGNED_AT
+from contract.trust import SIGNED_AT, signed_at
 
 T = TypeVar("T", Root, Timestamp, Snapshot, Targets)
 Clock = Callable[[], dt.datetime]
@@ -196,7 +196,7 @@ class Repository:
         return metadata.signed
 
     def _check_times(self) -> None:
-        newest = int(self._timestamp.unrecognized_fields.get(SIGNED_AT, 0))
+        newest = signed_at(self._timestamp)
         if self.now.timestamp() < newest:
             signed = dt.datetime.fromtimestamp(newest, dt.UTC)
             raise InputError(

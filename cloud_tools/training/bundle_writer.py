@@ -24,6 +24,7 @@ from cloud_tools.tflite.chain import Chain, Probabilities
 from cloud_tools.tflite.selftest_inputs import selftest_bytes, selftest_inputs
 from cloud_tools.tflite.tflite_file import Runner, TfliteFile
 from contract import __version__
+from contract.checks import whole_number
 from contract.errors import InputError
 from contract.files import atomic_folder, atomic_write
 from contract.manifest import NAME, Manifest, Preprocess, SelfTest, Stage, Thresholds, load_bundle
@@ -96,10 +97,11 @@ def created_now() -> str:
     Raises:
         InputError: the variable is no number of seconds.
     """
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    if epoch is not None and not (epoch.isdecimal() and int(epoch) < LAST_SECOND):
-        raise InputError(f"SOURCE_DATE_EPOCH={epoch!r} is no number of seconds since 1970")
-    moment = dt.datetime.fromtimestamp(int(epoch), dt.UTC) if epoch else dt.datetime.now(dt.UTC)
+    named = os.environ.get("SOURCE_DATE_EPOCH")
+    epoch = None if named is None else whole_number(named, LAST_SECOND - 1)
+    if named is not None and epoch is None:
+        raise InputError(f"SOURCE_DATE_EPOCH={named!r} is no number of seconds since 1970")
+    moment = dt.datetime.now(dt.UTC) if epoch is None else dt.datetime.fromtimestamp(epoch, dt.UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
