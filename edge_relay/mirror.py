@@ -13,6 +13,7 @@ from pathlib import Path
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Snapshot, Timestamp
 
+from contract.checks import whole_number
 from contract.errors import TrustError
 from contract.events import log_event
 from contract.files import atomic_write
@@ -22,7 +23,7 @@ from edge_relay.catalog import Catalog, read_catalog
 logger = logging.getLogger("edge_relay.mirror")
 TIMESTAMP = "timestamp.json"
 KEPT_VERSIONS = 8  # of each role: a device that read an older timestamp a moment ago still finds what it names
-_SERVED = re.compile(r"(?:timestamp|(?P<version>\d{1,9})\.(?P<role>[A-Za-z0-9][A-Za-z0-9._-]{0,63}))\.json")
+_SERVED = re.compile(r"(?:timestamp|(?P<version>[0-9]{1,9})\.(?P<role>[A-Za-z0-9][A-Za-z0-9._-]{0,63}))\.json")
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,9 @@ def _trusted_roots(source: Path) -> list[_Document]:
     """Return the chain of roots up to the trusted one. A later file is one that did not verify; a device that got it
     could not update any more."""
     newest = Metadata.from_bytes((source / "root.json").read_bytes()).signed.version
-    paths = {int(path.name.split(".")[0]): path for path in (source / "root_history").glob("[0-9]*.root.json")}
-    return [_Document(path.name, path.read_bytes()) for version, path in sorted(paths.items()) if version <= newest]
+    paths = {whole_number(path.name.split(".")[0]): path for path in (source / "root_history").glob("*.root.json")}
+    known = sorted((version, path) for version, path in paths.items() if version is not None and version <= newest)
+    return [_Document(path.name, path.read_bytes()) for _, path in known]
 
 
 def _role_document(source: Path, role: str, version: int) -> _Document:

@@ -94,13 +94,18 @@ class Notices:
             if not message.payload:
                 continue  # how MQTT clears what a topic retained
             try:
-                model, channel = split_release_topic(str(message.topic))
-                notice = ReleaseNotice.parse(_bytes(message.payload))
+                self._hear(str(message.topic), message.payload)
             except InputError as error:
                 log_event(logger, "notice.refused", logging.WARNING, topic=message.topic, error=error)
-                continue
-            log_event(logger, "notice.received", model=model, channel=channel, version=notice.version)
-            self._on_hint(model, channel, notice.version)
+            except Exception:  # a fault of ours: a message that is retained would bring it again at each connection
+                logger.exception("notice.fault topic=%s", message.topic)
+
+    def _hear(self, topic: str, payload: object) -> None:
+        """Take one message; InputError when it is no notice."""
+        model, channel = split_release_topic(topic)
+        notice = ReleaseNotice.parse(_bytes(payload))
+        log_event(logger, "notice.received", model=model, channel=channel, version=notice.version)
+        self._on_hint(model, channel, notice.version)
 
     async def _send(self, client: aiomqtt.Client) -> None:
         sent: dict[str, tuple[ReleaseNotice, ReleaseTarget]] = {}

@@ -21,6 +21,7 @@ from edge_relay.counters import Counters
 from edge_relay.mirror import Mirror
 from edge_relay.notices import Notices
 from edge_relay.server import Server
+from edge_relay.supervision import supervised
 from edge_relay.supply import Supply
 from edge_relay.updates import Updates
 from edge_relay.upstream import Upstream
@@ -48,6 +49,7 @@ class Relay:
 
         Raises:
             OSError: the address cannot be listened on.
+            KinwatchError: a part failed again and again.
         """
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -69,12 +71,16 @@ class Relay:
         )
         await updates.adopt_earlier()
         await self._listen(server, stack)
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work) for work in (updates.run(notices), notices.run(), _feed_watchdog())]
-            await stop.wait()
-            notify("STOPPING=1")
-            for task in tasks:
-                task.cancel()
+        works = {"updates": lambda: updates.run(notices), "notices": notices.run, "watchdog": _feed_watchdog}
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(supervised(name, work), name=name) for name, work in works.items()]
+                await stop.wait()
+                notify("STOPPING=1")
+                for task in tasks:
+                    task.cancel()
+        except ExceptionGroup as failures:  # of one task: the group cancels the others
+            raise failures.exceptions[0] from failures
 
     async def _listen(self, server: Server, stack: contextlib.AsyncExitStack) -> None:
         runner = web.AppRunner(

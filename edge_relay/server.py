@@ -99,6 +99,9 @@ class Server:
         except web.HTTPException as error:
             # One plain line, never a page: a device must not take HTML for metadata.
             return _refusal(error.status, error.reason)
+        except Exception:  # a fault of ours in one request; aiohttp would answer with a page
+            logger.exception("request.fault path=%s", ascii(request.path[:200]))
+            return _refusal(500, "the relay failed at this request")
 
     async def _metadata(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
@@ -124,6 +127,8 @@ class Server:
                 return await _send(request, CountedFile(held.path, headers=IMMUTABLE), item.size)
         except TimeoutError:
             return _refusal(503, "still being fetched")
+        except OverflowError:  # aiohttp, at a date of hundreds of digits in If-Modified-Since and the like
+            return _refusal(400, "a date in this request is none")
         except OSError:
             return _refusal(503, "this object cannot be read now")
         except KinwatchError as error:

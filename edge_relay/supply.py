@@ -17,7 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from contract.errors import InputError, KinwatchError, StorageError, TrustError, describe_os_error
+from contract.errors import (
+    InputError,
+    KinwatchError,
+    PeerError,
+    StorageError,
+    TrustError,
+    describe_os_error,
+    one_line,
+)
 from contract.events import log_event
 from edge_relay.cache import DiskCache
 from edge_relay.catalog import Item
@@ -112,6 +120,9 @@ class Supply:
             return StorageError(describe_os_error(error))
         except KinwatchError as error:
             return error
+        except Exception as error:  # a fault of ours in one fetch must not end whoever waits for it
+            logger.exception("supply.fault path=%s", item.path)
+            return PeerError(f"{item.path}: {type(error).__name__}: {one_line(error)}")
         finally:
             del self._flights[item.sha256]
 

@@ -69,6 +69,8 @@ class Updates:
             self.catalog = await asyncio.to_thread(self._mirror.catalog)
         except (KinwatchError, OSError) as error:
             log_event(logger, "mirror.unreadable", logging.WARNING, error=_line(error))
+        except Exception:  # a fault of ours over a damaged file: the next refresh mends it
+            logger.exception("mirror.fault")
 
     async def _refresh(self) -> bool:
         """Refresh once; say whether it verified. One log line when an outage begins and one when it ends."""
@@ -78,6 +80,10 @@ class Updates:
         except (KinwatchError, OSError) as error:
             level = logging.WARNING if self.site_reached or not self._failures else logging.DEBUG
             log_event(logger, "site.failed", level, url=self._site.url, error=_line(error))
+            self.site_reached = False
+            return False
+        except Exception:  # a fault of ours: what is here is served, and a later refresh may bring other bytes
+            logger.exception("site.fault url=%s", self._site.url)
             self.site_reached = False
             return False
         if not self.site_reached:

@@ -7,14 +7,14 @@ import asyncio
 import io
 import logging
 import random
-import re
 from types import TracebackType
 from typing import BinaryIO, Self
 
 import aiohttp
 
-from contract.errors import PeerError, TrustError
+from contract.errors import PeerError, TrustError, one_line
 from contract.events import log_event
+from contract.headers import sent_from
 from edge_relay.catalog import Item
 from edge_relay.counters import UpstreamTraffic
 
@@ -22,7 +22,6 @@ logger = logging.getLogger("edge_relay.upstream")
 CHUNK_BYTES = 1 << 18
 SLOWEST_BYTES_S = 8192  # with 60 s on top: a site that drips is given up, and what came is kept for the next try
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
-_RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
 
 
 class Upstream:
@@ -69,7 +68,7 @@ class Upstream:
             try:
                 failure = await self._attempt(item, sink)
             except (aiohttp.ClientError, TimeoutError) as error:
-                failure = str(error) or type(error).__name__
+                failure = one_line(error)
             if not failure:
                 return
             self._traffic.failures += 1
@@ -101,8 +100,7 @@ class Upstream:
         if response.status in _AGAIN:
             return f"HTTP {response.status}"
         if response.status == 206 and have:
-            start = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
-            if start is None or int(start[1]) != have:
+            if sent_from(response.headers.get("Content-Range")) != have:
                 _restart(sink)
                 return "HTTP 206 with another range than asked for"
             return ""
