@@ -161,7 +161,7 @@ def check_http_url(url: str) -> None:
     """Refuse what is no http:// or https:// address of a host; ValueError says so."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:  # over 65535 it raises itself
-        raise ValueError(f"url {url!r} is not http://host:port or https://host")
+        raise ValueError(f"url {url[:200]!r} is not http://host:port or https://host")
 
 
 def check_poll(poll_s: float) -> None:

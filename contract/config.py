@@ -45,7 +45,7 @@ def _build(kind: type[T], table: dict[str, Any], where: str, folder: Path) -> T:
     hints = typing.get_type_hints(kind)
     for key in table:
         if key not in fields:
-            raise ConfigError(f"unknown key {where}{key}{_nearest(key, list(fields))}")
+            raise ConfigError(f"unknown key {where}{key[:80]}{_nearest(key, list(fields))}")
     values = {key: _value(hints[key], value, f"{where}{key}", folder) for key, value in table.items()}
     for name, field in fields.items():
         if name in values:

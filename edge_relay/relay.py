@@ -20,7 +20,7 @@ from edge_relay.config import RelayConfig
 from edge_relay.counters import Counters
 from edge_relay.mirror import Mirror
 from edge_relay.notices import Notices
-from edge_relay.server import Server
+from edge_relay.server import Server, http_logger
 from edge_relay.supervision import supervised
 from edge_relay.supply import Supply
 from edge_relay.updates import Updates
@@ -84,7 +84,11 @@ class Relay:
 
     async def _listen(self, server: Server, stack: contextlib.AsyncExitStack) -> None:
         runner = web.AppRunner(
-            server.application(), access_log=None, keepalive_timeout=IDLE_S, shutdown_timeout=STOP_S
+            server.application(),
+            access_log=None,
+            logger=http_logger,
+            keepalive_timeout=IDLE_S,
+            shutdown_timeout=STOP_S,
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

@@ -8,6 +8,7 @@ Refuses everything that verified metadata does not name (404), and to serve byte
 """
 
 import asyncio
+import json
 import logging
 import os
 from collections.abc import Awaitable, Callable
@@ -15,9 +16,10 @@ from typing import IO, Any
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_exceptions import HttpProcessingError
 
 from contract.compression import GZIP, packed
-from contract.errors import KinwatchError, PeerError, StorageError, TrustError
+from contract.errors import KinwatchError, PeerError, StorageError, TrustError, one_line
 from contract.events import log_event
 from contract.files import json_bytes
 from edge_relay.catalog import Catalog
@@ -34,6 +36,7 @@ SLOWEST_BYTES_S = 8192  # with 60 s on top: a device that stopped reading does n
 RETRY_AFTER_S = "5"
 _TRAFFIC = web.RequestKey("traffic", Traffic)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+http_logger = logging.getLogger("edge_relay.http")  # for aiohttp's own lines
 
 
 class CountedFile(web.FileResponse):
@@ -140,6 +143,19 @@ class Server:
     async def _health(self, request: web.Request) -> web.StreamResponse:
         state = self._state()
         return _json({"v": 1, "status": "serving", **{key: state[key] for key in ("site", "broker", "announced")}})
+
+
+def _malformed_in_one_line(record: logging.LogRecord) -> bool:
+    """Take aiohttp's traceback off what is no HTTP: anybody near a relay may send that, as often as he likes."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        record.exc_info = None
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.msg, record.args = "request.malformed error=%s", (json.dumps(one_line(error)),)
+    return True
+
+
+http_logger.addFilter(_malformed_in_one_line)
 
 
 def _json_file(request: web.Request, data: bytes, headers: dict[str, str]) -> web.Response:

@@ -14,7 +14,8 @@ class SiteServer:
 
     ``break_after``: path -> bytes of body after which the connection is cut, once each; ``stall_after``: after which
     nothing more comes until ``stalled`` is set. ``bodies``: path -> bytes to send instead of the file. ``status``:
-    path -> status to answer with. ``gate``: cleared, requests for contents wait. ``resumes``: whether Range works.
+    path -> status to answer with. ``content_ranges``: what the next answers 206 say.
+    ``gate``: cleared, requests for contents wait. ``resumes``: whether Range works.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -24,6 +25,7 @@ class SiteServer:
         self.break_after: dict[str, int] = {}
         self.bodies: dict[str, bytes] = {}
         self.status: dict[str, int] = {}
+        self.content_ranges: list[str] = []
         self.stall_after: dict[str, int] = {}
         self.stalled = threading.Event()
         self.gate = threading.Event()
@@ -96,6 +98,8 @@ class SiteServer:
             self.ranges.append(request.headers["Range"])
         start = int(asked[1]) if asked and self.resumes else 0
         headers = {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"} if start else {}
+        if start and self.content_ranges:
+            headers = {"Content-Range": self.content_ranges.pop(0)}
         body = data[start:]
         if path in self.break_after:
             _send(request, 206 if start else 200, body, headers, cut=self.break_after.pop(path))

@@ -66,7 +66,7 @@ def shifted(box: Box, x: int, y: int = 0) -> Box:
 
 
 class ScriptedCapture:
-    """A device that gives ``images`` and then behaves as ``then`` says: "nothing" or "hang" (until released)."""
+    """A device that gives ``images`` and then: "nothing", "hang" (until released) or "fault" (raises)."""
 
     def __init__(self, images: Sequence[Image], then: str = "nothing") -> None:
         self._images = list(images)
@@ -80,6 +80,8 @@ class ScriptedCapture:
             return True, self._images.pop(0)
         if self._then == "hang":
             self.free.wait(30)
+        if self._then == "fault":
+            raise ZeroDivisionError("a fault in a driver's binding")
         return False, None
 
     def release(self) -> None:

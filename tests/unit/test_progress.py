@@ -60,6 +60,11 @@ def test_only_a_relay_that_is_away_is_not_told(tmp_path: Path, told: Told, error
     assert len(told) == heard
 
 
+def test_an_error_that_is_no_utf8_is_told_and_kept(tmp_path: Path, told: Told) -> None:
+    Progress(tmp_path, told.append).change(UpdateState.FAILED, error="/data/fr\udcfc: the disk is full")
+    assert told[0]["error"] == "/data/fr?: the disk is full"
+
+
 def test_a_relay_that_goes_away_in_a_download_is_told(tmp_path: Path, told: Told) -> None:
     progress = Progress(tmp_path, told.append)
     progress.begin()

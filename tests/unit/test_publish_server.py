@@ -101,13 +101,14 @@ def test_head_gives_the_length_without_the_body(site: Site, connection: http.cli
         *("/", "/metadata", "/metadata/", "/content/", "/metadata/99.root.json", "/content/" + "0" * 64),
         *("/content/../../site-keys/root.json", "/content/%2e%2e/%2e%2e/site-keys/root.json", "//etc/passwd"),
         *("/.work/patch", "/content/.hidden", "/metadata//timestamp.json", "/site-keys/root.json", "/content/a\\b"),
-        "/targets/household",
+        *("/targets/household", "/content/" + "a" * 4000, "/content/circle"),
     ],
 )
 def test_what_is_not_served_is_404(site: Site, connection: http.client.HTTPConnection, path: str) -> None:
     (site.site / ".work").mkdir()
     for hidden in (site.site / ".work" / "patch", site.site / "content" / ".hidden"):
         hidden.write_bytes(b"secret")
+    (site.site / "content" / "circle").symlink_to("circle")
     response, body = ask(connection, path)
     assert (response.status, body) == (404, b"404 Not Found\n")
 
@@ -133,6 +134,22 @@ def test_rubbish_on_a_connection_does_not_hurt_the_others(site: Site) -> None:
         with socket.create_connection((host, int(port)), 10) as bad:
             bad.sendall(b"\x00\xff" * 100 + b"\r\n\r\n")
             assert site.client(url).refresh().newest("household", "stable") == 1
+
+
+def test_a_fault_in_an_answer_is_logged_and_the_site_goes_on(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(folder: Path, path: str) -> None:
+        raise ZeroDivisionError
+
+    with site.served() as url:
+        with monkeypatch.context() as patch:
+            patch.setattr("cloud_tools.publishing.site_server.find_file", fail)
+            with pytest.raises(PeerError):
+                site.client(url).refresh()
+        assert site.client(url).refresh().newest("household", "stable") == 1
+    assert "site.fault" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
 
 
 def test_a_folder_that_is_no_site_and_a_taken_port_are_clear_errors(tmp_path: Path, site: Site) -> None:
