@@ -18,6 +18,7 @@ from collections.abc import Callable
 from modelpatch.errors import PatchError
 
 EXTRAS = {"agent": "agent", "edge_relay": "relay", "cloud_tools": "cloud"}  # of setup.cfg, by program
+MOST_FOREIGN = 200  # characters of a library's own words
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_CONFIG = 0, 1, 2, 78
 
 
@@ -56,9 +57,13 @@ def describe_os_error(error: OSError) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the text of a foreign exception as one line of at most 200 characters; its kind when it says nothing."""
+    """Say in one line what went wrong: our own text whole, a refused file's as above, a library's shortened."""
+    if isinstance(error, KinwatchError | PatchError):
+        return " ".join(str(error).splitlines())
+    if isinstance(error, OSError) and error.errno is not None:
+        return describe_os_error(error)
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "..."
+    return text if len(text) <= MOST_FOREIGN else text[: MOST_FOREIGN - 3] + "..."
 
 
 def missing_package(program: str, error: ModuleNotFoundError) -> str:
@@ -83,11 +88,9 @@ def run_command(name: str, command: Callable[[], int | None]) -> int:
     try:
         return command() or EXIT_DONE
     except ConfigError as error:
-        line, code = str(error), EXIT_CONFIG
-    except (KinwatchError, PatchError) as error:
-        line, code = str(error), EXIT_FAILED
-    except OSError as error:
-        line, code = describe_os_error(error), EXIT_FAILED
+        line, code = one_line(error), EXIT_CONFIG
+    except (KinwatchError, PatchError, OSError) as error:
+        line, code = one_line(error), EXIT_FAILED
     except ModuleNotFoundError as error:
         print(missing_package(name, error), file=sys.stderr)
         return EXIT_FAILED

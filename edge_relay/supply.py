@@ -150,7 +150,7 @@ class Supply:
         try:
             return await self._to_disk(item)
         except (OSError, StorageError) as error:
-            reason = describe_os_error(error) if isinstance(error, OSError) else str(error)
+            reason = one_line(error)
             log_event(logger, "supply.disk_refused", logging.WARNING, path=item.path, error=reason)
         return Held(data=await self._to_memory(item))
 

@@ -9,7 +9,7 @@ import logging
 import random
 import time
 
-from contract.errors import KinwatchError, StorageError, describe_os_error
+from contract.errors import KinwatchError, StorageError, one_line
 from contract.events import log_event
 from edge_relay.catalog import Catalog, Item, Release
 from edge_relay.config import RelayConfig
@@ -68,7 +68,7 @@ class Updates:
         try:
             self.catalog = await asyncio.to_thread(self._mirror.catalog)
         except (KinwatchError, OSError) as error:
-            log_event(logger, "mirror.unreadable", logging.WARNING, error=_line(error))
+            log_event(logger, "mirror.unreadable", logging.WARNING, error=one_line(error))
         except Exception:  # a fault of ours over a damaged file: the next refresh mends it
             logger.exception("mirror.fault")
 
@@ -79,7 +79,7 @@ class Updates:
             self.catalog = await in_daemon_thread(self._mirror.refresh, "site refresh")
         except (KinwatchError, OSError) as error:
             level = logging.WARNING if self.site_reached or not self._failures else logging.DEBUG
-            log_event(logger, "site.failed", level, url=self._site.url, error=_line(error))
+            log_event(logger, "site.failed", level, url=self._site.url, error=one_line(error))
             self.site_reached = False
             return False
         except Exception:  # a fault of ours: what is here is served, and a later refresh may bring other bytes
@@ -147,7 +147,3 @@ class Updates:
             if self.catalog.channels.get(key, 0) >= version or self._hint_tries >= HINT_TRIES:
                 del self._hinted[key]
         return bool(self._hinted)
-
-
-def _line(error: KinwatchError | OSError) -> str:
-    return describe_os_error(error) if isinstance(error, OSError) else str(error)

@@ -21,7 +21,7 @@ from cloud_tools.backbones.networks import SIZE, Network
 from cloud_tools.backbones.weights import HDF5, MOST_BYTES, WeightsFile
 from cloud_tools.tflite.engine import fresh_session, keras
 from cloud_tools.tflite.quiet import quiet
-from contract.errors import InputError
+from contract.errors import InputError, one_line
 from contract.files import read_capped
 
 MOST_CONFIG_BYTES = 16 << 20
@@ -80,7 +80,7 @@ def _config(data: bytes, path: Path) -> Any:
         text = _h5_config(data) if data.startswith(HDF5) else _zip_config(data)
         return json.loads(text)
     except Exception as error:  # zipfile, zlib, h5py and json raise a dozen kinds for what is damaged
-        raise InputError(f"{path}: not a whole Keras model (.keras or .h5): {_line(error)}") from error
+        raise InputError(f"{path}: not a whole Keras model (.keras or .h5): {one_line(error)}") from error
 
 
 def _zip_config(data: bytes) -> bytes:
@@ -161,7 +161,7 @@ def _load(data: bytes, path: Path) -> Any:
         except Exception as error:  # Keras raises whatever its layers raise for a configuration that makes no sense
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise InputError(f"{path}: Keras cannot load it: {_line(error)}") from error
+            raise InputError(f"{path}: Keras cannot load it: {one_line(error)}") from error
 
 
 def _size(model: Any, path: Path) -> tuple[int, int]:
@@ -197,7 +197,3 @@ def _feature_model(model: Any, size: tuple[int, int], path: Path) -> Any:
     if not maps:
         raise InputError(f"{path}: it has no feature map (height x width x channels) to put a head on")
     return keras().Model(pixels, maps[-1], name="features")
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.errors import InputError
+from contract.errors import InputError, one_line
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 STORAGES = {"FloatStorage": np.dtype("<f4"), "HalfStorage": np.dtype("<f2"), "LongStorage": np.dtype("<i8")}
@@ -70,7 +70,7 @@ def read_pth(file: BinaryIO) -> Arrays:
     try:
         return _read(file)
     except _NONSENSE as error:
-        raise InputError(f"weights: not a .pth of tensors that is read here: {_line(error)}") from error
+        raise InputError(f"weights: not a .pth of tensors that is read here: {one_line(error)}") from error
 
 
 def _read(file: BinaryIO) -> Arrays:
@@ -266,7 +266,3 @@ _OPCODES: dict[str, Callable[[_Machine, Any], None]] = {
     "BUILD": lambda m, a: m.build(),
     "BINPERSID": lambda m, a: m.load_storage(),
 }
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__
