@@ -26,7 +26,7 @@ from cloud_tools.training.features import embed
 from cloud_tools.training.held_out_head import probabilities
 from contract.errors import InputError
 from contract.familiarity import Familiarity
-from contract.likeness import Likeness, energy
+from contract.familiarity_score import FamiliarityScore, energy
 from contract.manifest import load_bundle
 
 Rows = NDArray[np.float64]
@@ -109,7 +109,7 @@ def from_features(bench: Bench, views: Views) -> Iterator[tuple[str, int, Rows]]
         ("the same, packed (every 4th channel, coarse)", 0.0, len(packed)),
         ("packed cosine + energy (what ships)", bench.energy, len(packed)),
     ):
-        score = Likeness(Familiarity(packed, stride, weight, 0.0), len(means), asked.shape[1])
+        score = FamiliarityScore(Familiarity(packed, stride, weight, 0.0), len(means), asked.shape[1])
         yield name, rows, score.score(asked.astype(np.float32), views.probabilities)
     size = means.size + known.shape[1] ** 2 // 2
     yield "Mahalanobis, shrunk by 0.3", size, -mahalanobis(known, bench.labels, asked)

@@ -1,6 +1,6 @@
 """Owns the data of the familiarity score, as release.json carries it: its schema, its parser, the packing of means.
 
-Refuses to compute the score (``contract.likeness``, which needs numpy: the relay reads manifests without it).
+Refuses to compute the score: that is ``contract.familiarity_score``, which needs numpy, and the relay has none.
 
 Packed means: whole numbers 0..255, channel by channel and in a channel label by label (equal neighbours pack better
 so), deflated, in base64. Six people cost about 320 characters.

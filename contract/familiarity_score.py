@@ -13,7 +13,7 @@ LEAST_PROBABILITY = 1e-12
 TINY = 1e-9  # keeps a picture without any feature from dividing by zero; its cosine is 0
 
 
-class Likeness:
+class FamiliarityScore:
     """The score of one release, its means unpacked."""
 
     def __init__(self, data: Familiarity, labels: int, channels: int) -> None:

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from cloud_tools.tflite.chain import Chain
 from cloud_tools.tflite.engine import fresh_session, keras, tensorflow
 from cloud_tools.tflite.quiet import quiet
-from cloud_tools.tflite.tflite_file import Runner, TfliteFile
+from cloud_tools.tflite.tflite_file import Runner, TfliteFile, load_runner
 from cloud_tools.training.bundle_writer import HEAD, describe_stage, expected_rows
 from contract.errors import InputError
 from contract.files import atomic_write
@@ -55,7 +54,7 @@ def write_crashing_in_trial(good_bundle: Path, out: Path, version: int) -> Manif
     known = _pooled_selftest(out, good)
     weights, bias = TfliteFile((out / HEAD).read_bytes()).layer("FULLY_CONNECTED")
     manifest = _write(out, good, version, _crashing_head(known, weights.T, bias))
-    expected = expected_rows(Chain(out, manifest).run(_inputs(out, manifest)))
+    expected = expected_rows(load_runner(out, manifest).run(_inputs(out, manifest)))
     manifest = dataclasses.replace(manifest, selftest=dataclasses.replace(manifest.selftest, expected=expected))
     atomic_write(out / NAME, manifest.to_bytes())
     return manifest

@@ -63,7 +63,7 @@ def make_runnable(folder: Path, version: int, *, kind: str = "good") -> Verified
         inputs[0, :, :, 0] = 200
     np.savez(folder / manifest.selftest.file, inputs=inputs)
     write_manifest(folder, manifest, version, head)
-    answers = load_classifier(folder).run_inputs(inputs)
+    answers = load_classifier(folder).run(inputs)
     if kind == "fails self-test":
         answers = np.roll(answers, 1, axis=1)
     rows = tuple(tuple(float(value) for value in row) for row in answers)

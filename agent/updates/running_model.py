@@ -13,8 +13,8 @@ from agent.updates.slots import Slots
 from agent.updates.starts import MOST as MOST_BAD_STARTS
 from agent.updates.starts import StartCount
 from agent.updates.state_machine import Damaged, Ended, Failed, Outcome, ProbationPassed, Started, Step, TrialPassed
-from agent.vision.classifier import NoRuntimeError
 from agent.vision.pipeline import Model
+from agent.vision.runtime import NoRuntimeError
 from contract.errors import ReleaseError, StorageError
 from contract.events import log_event
 

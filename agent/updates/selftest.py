@@ -93,7 +93,8 @@ def check_bundle(folder: Path) -> SelfTestResult:
     """
     import numpy as np
 
-    from agent.vision.classifier import NoRuntimeError, load_classifier
+    from agent.vision.classifier import load_classifier
+    from agent.vision.runtime import NoRuntimeError
 
     try:
         classifier = load_classifier(folder)
@@ -103,7 +104,7 @@ def check_bundle(folder: Path) -> SelfTestResult:
     with np.load(folder / expected.file, allow_pickle=False) as stored:
         inputs = stored["inputs"]
     begin = time.monotonic()
-    given = classifier.run_inputs(inputs)
+    given = classifier.run(inputs)
     run_ms = (time.monotonic() - begin) * 1000
     wanted = np.asarray(expected.expected, np.float32)
     if given.shape != wanted.shape:

@@ -23,7 +23,7 @@ from contract.preprocess import Box, Image, crop
 
 
 class Model(Protocol):
-    """What the pipeline needs of ``agent.vision.classifier.Classifier``."""
+    """What the pipeline needs of ``contract.bundle_runner.BundleRunner``."""
 
     @property
     def manifest(self) -> Manifest:

@@ -17,7 +17,8 @@ from cloud_tools.datasets.splits import TEST, TRAIN
 from cloud_tools.evaluation import baseline
 from cloud_tools.evaluation.strangers import Limits, Rates, Scored, rates
 from cloud_tools.evaluation.threshold import windows
-from cloud_tools.tflite.chain import Chain, Probabilities, Scores
+from cloud_tools.tflite.tflite_file import load_runner
+from contract.bundle_runner import BundleRunner, Probabilities, Scores
 from contract.errors import InputError
 from contract.manifest import UNKNOWN, Manifest, load_bundle
 
@@ -108,12 +109,12 @@ def evaluate_bundle(
         ReleaseError: the bundle does not run.
     """
     manifest = load_bundle(bundle)
-    answers = answer(Chain(bundle, manifest), dataset, progress)
+    answers = answer(load_runner(bundle, manifest), dataset, progress)
     return score(manifest, dataset, answers, with_baseline=with_baseline)
 
 
-def answer(chain: Chain, dataset: Dataset, progress: Progress = lambda done, total: None) -> Answers:
-    """Return what ``chain`` says about every test crop; InputError when there is none."""
+def answer(runner: BundleRunner, dataset: Dataset, progress: Progress = lambda done, total: None) -> Answers:
+    """Return what ``runner`` says about every test crop; InputError when there is none."""
     members, foreign = dataset.side(TEST), dataset.side(TEST, strangers=True)
     if not members:
         raise InputError(f"{dataset.folder}: no test crops of household members")
@@ -124,8 +125,8 @@ def answer(chain: Chain, dataset: Dataset, progress: Progress = lambda done, tot
         done += 1
         progress(done, total)
 
-    known, familiarity = chain.judge((dataset.image(crop) for crop in members), tick)
-    others, foreign_familiarity = chain.judge((dataset.image(crop) for crop in foreign), tick)
+    known, familiarity = runner.judge_all((dataset.image(crop) for crop in members), tick)
+    others, foreign_familiarity = runner.judge_all((dataset.image(crop) for crop in foreign), tick)
     return Answers(members, known, foreign, others, familiarity, foreign_familiarity)
 
 

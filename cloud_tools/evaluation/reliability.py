@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cloud_tools.tflite.chain import Probabilities
+from contract.bundle_runner import Probabilities
 
 BINS = 10  # of equal width over the confidence
 

@@ -1,7 +1,7 @@
 """Owns how a release tells strangers: fitting the familiarity score, its threshold, and the rates that it reaches.
 
 Refuses to see pictures and to train (``training.held_out_head`` does): it takes features and probabilities. The score
-itself is ``contract.likeness``. What is fitted, and on what:
+itself is ``contract.familiarity_score``. What is fitted, and on what:
 
 - The members' means: on all train crops.
 - The weight of the energy and the threshold: on the later part of each visit of the train side, scored by a head and
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from cloud_tools.datasets.dataset import Crop
 from cloud_tools.evaluation.threshold import windows
 from contract.familiarity import Familiarity, pack_means
-from contract.likeness import Likeness, energy, pooled
+from contract.familiarity_score import FamiliarityScore, energy, pooled
 
 EARLY = 0.75  # share of a visit's train crops that the trial head sees
 GAP_S = 1.0  # neighbouring frames are near-duplicates; a late crop this near to an early one proves nothing
@@ -210,7 +210,7 @@ def scores(data: Familiarity, sample: Sample, labels: int) -> Scores:
     """Return the score of each crop."""
     if not sample.crops:
         return np.zeros(0)
-    return Likeness(data, labels, sample.features.shape[-1]).score(sample.features, sample.probabilities)
+    return FamiliarityScore(data, labels, sample.features.shape[-1]).score(sample.features, sample.probabilities)
 
 
 def window_means(crops: Sequence[Crop], values: NDArray[Any]) -> NDArray[Any]:

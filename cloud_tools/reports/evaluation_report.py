@@ -14,7 +14,8 @@ from cloud_tools.datasets.dataset import Crop, Dataset
 from cloud_tools.evaluation.evaluation import Answers, Evaluation, answer, score, window_means
 from cloud_tools.evaluation.reliability import Reliability, reliability
 from cloud_tools.reports.random_split import TwoSplits, compare_splits
-from cloud_tools.tflite.chain import Chain, Probabilities
+from cloud_tools.tflite.tflite_file import load_runner
+from contract.bundle_runner import Probabilities
 from contract.errors import InputError
 from contract.manifest import Manifest, load_bundle
 
@@ -79,7 +80,7 @@ def make_report(
         InputError: no bundle, damaged files, or a dataset without test crops. ReleaseError: the bundle does not run.
     """
     manifest = load_bundle(bundle)
-    answers = answer(Chain(bundle, manifest), dataset, lambda done, total: progress("crops", done, total))
+    answers = answer(load_runner(bundle, manifest), dataset, lambda done, total: progress("crops", done, total))
     splits, why = _splits(bundle, manifest, dataset, progress) if with_splits else (None, "not asked for")
     truth = [crop.person for crop in answers.crops]
     voters, means = window_means(answers.crops, answers.probabilities)

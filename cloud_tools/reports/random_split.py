@@ -17,10 +17,10 @@ from cloud_tools.backbones.backbone import Backbone
 from cloud_tools.datasets.dataset import Crop, Dataset, label_numbers
 from cloud_tools.datasets.splits import TEST, TRAIN
 from cloud_tools.evaluation.evaluation import window_means
-from cloud_tools.tflite.chain import Probabilities
 from cloud_tools.tflite.tflite_file import Runner, read_model
 from cloud_tools.training.features import Features, embed
 from cloud_tools.training.heads import KINDS, Side, train_head
+from contract.bundle_runner import Probabilities
 from contract.errors import InputError
 from contract.manifest import Manifest
 

@@ -1,47 +1,43 @@
-"""Owns looking into a TFLite file (operators, constants) and running it; refuses to convert and to interpret labels.
+"""Owns looking into a TFLite file (operators, constants) and loading it; refuses to convert and to interpret labels.
 
-It runs on ai-edge-litert, the runtime of the devices, with one thread: what is measured here is what is deployed.
+Models run on ai-edge-litert, the runtime of the devices, with one thread: what is measured here is what is deployed.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cloud_tools.tflite.quiet import quiet
-from contract.errors import ReleaseError
-from contract.manifest import TensorSpec
+from contract.bundle_runner import MODEL_FAULTS, BundleRunner, Interpreter, ModelRunner, load_bundle_runner
+from contract.errors import ReleaseError, one_line
+from contract.manifest import Manifest
 
 
-class Runner:
-    """One TFLite model with one input and one output, ready to run."""
+class Runner(ModelRunner):
+    """One TFLite model with one input and one output, loaded from its bytes."""
 
     def __init__(self, model: bytes, name: str) -> None:
         """Load ``model``; ReleaseError names it when it does not load."""
-        from ai_edge_litert.interpreter import Interpreter
+        super().__init__(name, _interpreter(name, model))
 
-        self.name = name
-        try:
-            with quiet():
-                self._interpreter = Interpreter(model_content=model, num_threads=1)
-                self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise ReleaseError(f"{name} does not load: {_line(error)}") from error
-        ends = (self._interpreter.get_input_details(), self._interpreter.get_output_details())
-        if any(len(end) != 1 for end in ends):
-            raise ReleaseError(f"{name} must have one input and one output")
-        self._in, self._out = ends[0][0], ends[1][0]
-        self.input, self.output = _spec(self._in), _spec(self._out)
 
-    def run(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Run one input of the input's shape and dtype; return a copy of the output. ReleaseError when it fails."""
-        try:
-            self._interpreter.set_tensor(self._in["index"], values)
-            self._interpreter.invoke()
-            return np.array(self._interpreter.get_tensor(self._out["index"]))
-        except (ValueError, RuntimeError) as error:
-            raise ReleaseError(f"{self.name} does not run: {_line(error)}") from error
+def load_runner(folder: Path, manifest: Manifest) -> BundleRunner:
+    """Load the bundle in ``folder``; ReleaseError when it does not load or is not what ``manifest`` says."""
+    return load_bundle_runner(folder, manifest, lambda stage, content: _interpreter(stage.file, content))
+
+
+def _interpreter(name: str, model: bytes) -> Interpreter:
+    from ai_edge_litert import interpreter as runtime
+
+    try:
+        with quiet():
+            interpreter = runtime.Interpreter(model_content=model, num_threads=1)
+            interpreter.allocate_tensors()
+    except MODEL_FAULTS as error:
+        raise ReleaseError(f"{name}: not a model that loads here: {one_line(error)}") from error
+    return cast("Interpreter", interpreter)
 
 
 class TfliteFile:
@@ -108,13 +104,3 @@ def read_model(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ReleaseError(f"{path}: {error.strerror}") from error
-
-
-def _spec(detail: dict[str, Any]) -> TensorSpec:
-    scale, zero_point = detail["quantization"]
-    shape = tuple(int(size) for size in detail["shape"])
-    return TensorSpec(shape, np.dtype(detail["dtype"]).name, float(scale), int(zero_point))
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -20,10 +20,10 @@ from cloud_tools.datasets.dataset import Dataset
 from cloud_tools.evaluation.evaluation import Answers, Evaluation, answer, measure_rule, score, window_means
 from cloud_tools.evaluation.strangers import ACCEPT, RULE, Fit
 from cloud_tools.evaluation.threshold import WINDOW, Calibration, calibrate
-from cloud_tools.tflite.chain import Chain, Probabilities
 from cloud_tools.tflite.selftest_inputs import selftest_bytes, selftest_inputs
-from cloud_tools.tflite.tflite_file import Runner, TfliteFile
+from cloud_tools.tflite.tflite_file import Runner, TfliteFile, load_runner
 from contract import __version__
+from contract.bundle_runner import BundleRunner, Probabilities
 from contract.checks import whole_number
 from contract.errors import InputError
 from contract.files import atomic_folder, atomic_write
@@ -74,8 +74,8 @@ def write_bundle(
         for name, data in (*parts.stages, (SELFTEST, selftest)):
             atomic_write(building / name, data)
         manifest = _manifest(building, parts)
-        chain = Chain(building, manifest)
-        answers = answer(chain, dataset, lambda done, total: progress("evaluation", done, total))
+        runner = load_runner(building, manifest)
+        answers = answer(runner, dataset, lambda done, total: progress("evaluation", done, total))
         if parts.fit is None:
             calibration = _calibration(manifest, answers)
             manifest = dataclasses.replace(manifest, thresholds=calibration.thresholds)
@@ -84,7 +84,7 @@ def write_bundle(
             rule = _familiarity_metrics(manifest, answers, parts.fit)
         without = parts.fit.without if parts.fit else None
         evaluation = score(manifest, dataset, answers, with_baseline=False, without=without)
-        manifest = _finished(manifest, chain, dataset, evaluation, rule)
+        manifest = _finished(manifest, runner, dataset, evaluation, rule)
         atomic_write(building / NAME, manifest.to_bytes())
         load_bundle(building)  # what a device will check, checked here
         check(building)
@@ -114,7 +114,7 @@ def _selftest_file(base: Path | None, size: tuple[int, int]) -> bytes:
 
 
 def _manifest(folder: Path, parts: BundleParts) -> Manifest:
-    """Return the manifest without what only a run of the chain can say."""
+    """Return the manifest without what only a run of the bundle can say."""
     data = (folder / SELFTEST).read_bytes()
     blank = (tuple(0.0 for _ in parts.labels),)
     stages = tuple(describe_stage(folder / name) for name, _ in parts.stages)
@@ -161,9 +161,9 @@ def _calibration(manifest: Manifest, answers: Answers) -> Calibration:
 
 
 def _finished(
-    manifest: Manifest, chain: Chain, dataset: Dataset, evaluation: Evaluation, rule: dict[str, Any]
+    manifest: Manifest, runner: BundleRunner, dataset: Dataset, evaluation: Evaluation, rule: dict[str, Any]
 ) -> Manifest:
-    expected = expected_rows(chain.run(selftest_inputs(manifest.preprocess.size)))
+    expected = expected_rows(runner.run(selftest_inputs(manifest.preprocess.size)))
     return dataclasses.replace(
         manifest,
         selftest=dataclasses.replace(manifest.selftest, expected=expected),

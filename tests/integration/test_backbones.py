@@ -19,12 +19,11 @@ from cloud_tools.backbones.weights import WeightsFile, open_weights, random_weig
 from cloud_tools.datasets.dataset import load_dataset
 from cloud_tools.datasets.splits import TRAIN
 from cloud_tools.tflite import quantisation
-from cloud_tools.tflite.chain import Chain
 from cloud_tools.tflite.engine import fresh_session, keras
 from cloud_tools.tflite.export import ExportError, compare, convert
 from cloud_tools.tflite.quantisation import Calibration, household_calibration
 from cloud_tools.tflite.selftest_inputs import selftest_inputs
-from cloud_tools.tflite.tflite_file import Runner
+from cloud_tools.tflite.tflite_file import Runner, load_runner
 from cloud_tools.training.features import MAP, embed
 from cloud_tools.training.run import Base
 from contract.errors import InputError
@@ -212,8 +211,8 @@ def test_a_head_on_an_int8_backbone_runs_on_the_device_as_in_the_cloud(
     assert manifest.metrics["accuracy"] >= 0.88
     assert manifest.selftest.tolerance == 0.1  # integer kernels of other boards round differently
     images = [dataset.image(crop) for crop in dataset.crops[:20]]
-    device = np.stack([load_classifier(int8_bundle).classify(image) for image in images])
-    assert np.allclose(device, Chain(int8_bundle, manifest).classify(images), atol=1e-5)
+    device = np.stack([load_classifier(int8_bundle).judge(image)[0] for image in images])
+    assert np.allclose(device, load_runner(int8_bundle, manifest).judge_all(images)[0], atol=1e-5)
 
 
 def test_a_release_with_a_base_never_recalibrates(

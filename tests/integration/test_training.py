@@ -11,8 +11,7 @@ import pytest
 from cloud_tools.datasets.dataset import Dataset, load_dataset
 from cloud_tools.evaluation.evaluation import Evaluation, evaluate_bundle
 from cloud_tools.inputs import LABELS
-from cloud_tools.tflite.chain import Chain
-from cloud_tools.tflite.tflite_file import TfliteFile
+from cloud_tools.tflite.tflite_file import TfliteFile, load_runner
 from cloud_tools.training.features import embed
 from cloud_tools.training.heads import STEPS
 from cloud_tools.training.run import Base
@@ -71,7 +70,7 @@ def test_the_self_test_answers_as_the_manifest_expects(bundle_two: Path) -> None
     with np.load(bundle_two / manifest.selftest.file, allow_pickle=False) as arrays:
         inputs = arrays["inputs"]
     assert inputs.dtype == np.uint8
-    found = Chain(bundle_two, manifest).run(inputs)
+    found = load_runner(bundle_two, manifest).run(inputs)
     assert np.abs(found - np.array(manifest.selftest.expected)).max() < 1e-3
 
 
@@ -200,13 +199,13 @@ def test_a_base_that_is_no_such_head_is_refused(vtest_dataset_five: Path, bundle
 RUN_CROPS = """
 import sys
 from pathlib import Path
-from cloud_tools.tflite.chain import Chain
+from cloud_tools.tflite.tflite_file import load_runner
 from cloud_tools.datasets.dataset import load_dataset
 from contract.manifest import load_bundle
 bundle, dataset = Path(sys.argv[1]), load_dataset(Path(sys.argv[2]))
-chain = Chain(bundle, load_bundle(bundle))
+runner = load_runner(bundle, load_bundle(bundle))
 print("loaded", flush=True)
-chain.classify([dataset.image(dataset.crops[int(sys.argv[3])])])
+runner.judge_all([dataset.image(dataset.crops[int(sys.argv[3])])])
 print("survived", flush=True)
 """
 
@@ -217,7 +216,7 @@ def test_the_first_broken_release_is_whole_and_answers_its_self_test_wrongly(
     manifest = write_failing_selftest(bundle_two, tmp_path / "broken", 3)
     assert load_bundle(tmp_path / "broken") == manifest
     with np.load(tmp_path / "broken" / manifest.selftest.file, allow_pickle=False) as arrays:
-        found = Chain(tmp_path / "broken", manifest).run(arrays["inputs"])
+        found = load_runner(tmp_path / "broken", manifest).run(arrays["inputs"])
     assert np.abs(found - np.array(manifest.selftest.expected)).max() > 10 * manifest.selftest.tolerance
 
 
@@ -227,7 +226,7 @@ def test_the_second_broken_release_passes_its_self_test_and_aborts_on_people(
     manifest = write_crashing_in_trial(bundle_two, tmp_path / "broken", 4)
     assert load_bundle(tmp_path / "broken") == manifest
     with np.load(tmp_path / "broken" / manifest.selftest.file, allow_pickle=False) as arrays:
-        found = Chain(tmp_path / "broken", manifest).run(arrays["inputs"])
+        found = load_runner(tmp_path / "broken", manifest).run(arrays["inputs"])
     assert np.abs(found - np.array(manifest.selftest.expected)).max() < manifest.selftest.tolerance
     for index in (0, 900, 2000):
         command = [sys.executable, "-c", RUN_CROPS, str(tmp_path / "broken"), str(vtest_dataset_six), str(index)]

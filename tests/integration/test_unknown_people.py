@@ -14,7 +14,7 @@ from cloud_tools.datasets.dataset import Crop, Dataset, load_dataset
 from cloud_tools.evaluation.evaluation import Answers, answer, measure_rule
 from cloud_tools.evaluation.strangers import ACCEPT
 from cloud_tools.evaluation.threshold import windows
-from cloud_tools.tflite.chain import Chain
+from cloud_tools.tflite.tflite_file import load_runner
 from contract.files import json_bytes
 from contract.manifest import UNKNOWN, Thresholds, load_bundle
 
@@ -28,7 +28,7 @@ def six(vtest_dataset_six: Path) -> Dataset:
 
 @pytest.fixture(scope="module")
 def answers(bundle_two: Path, six: Dataset) -> Answers:
-    return answer(Chain(bundle_two, load_bundle(bundle_two)), six)
+    return answer(load_runner(bundle_two, load_bundle(bundle_two)), six)
 
 
 def test_strangers_of_the_sample_are_told_from_members(bundle_two: Path, answers: Answers) -> None:

@@ -1,4 +1,4 @@
-"""agent.vision.classifier: the golden bundle runs, and whatever is not as its manifest says is a ReleaseError."""
+"""Running a bundle, on the device and in the cloud: whatever is not as its manifest says is a ReleaseError."""
 
 import dataclasses
 import struct
@@ -11,14 +11,27 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agent import doctor
+from agent.camera.camera import CameraSettings
+from agent.config import AgentConfig, RelaySettings
 from agent.updates.selftest import check_bundle
-from agent.vision import classifier as module
+from agent.vision import runtime
 from agent.vision.classifier import load_classifier
+from cloud_tools.tflite.tflite_file import TfliteFile, load_runner
+from contract.bundle_runner import BundleRunner, checked_probabilities
 from contract.errors import ReleaseError
 from contract.manifest import NAME, Manifest, load_bundle
 from tests.vision_scenes import BUNDLE, COATS
 
 Change = Callable[[Manifest], Manifest]
+
+
+def load_in_cloud(folder: Path) -> BundleRunner:
+    """Load a bundle as training and ``evaluate`` do."""
+    return load_runner(folder, load_bundle(folder, verify=False))
+
+
+BOTH_SIDES = pytest.mark.parametrize("load", [load_classifier, load_in_cloud])
 
 
 @pytest.fixture
@@ -49,7 +62,7 @@ def test_the_golden_bundle_is_whole_and_small() -> None:
 @pytest.mark.parametrize("shape", [(90, 36), (8, 8), (5, 200)])
 def test_a_coat_has_its_colour_whatever_the_size_of_the_crop(coat: str, shape: tuple[int, int]) -> None:
     classifier = load_classifier(BUNDLE)
-    probabilities = classifier.classify(np.full((*shape, 3), COATS[coat], np.uint8))
+    probabilities = classifier.judge(np.full((*shape, 3), COATS[coat], np.uint8))[0]
     assert probabilities.dtype == np.float32
     assert probabilities.shape == (3,)
     assert classifier.manifest.labels[int(probabilities.argmax())] == coat
@@ -60,11 +73,11 @@ def test_the_self_test_of_the_golden_bundle_passes() -> None:
     assert check_bundle(BUNDLE).worst <= 0.02
 
 
-def test_run_inputs_agrees_with_classify() -> None:
+def test_prepared_pictures_and_crops_get_the_same_answer() -> None:
     classifier = load_classifier(BUNDLE)
     rgb = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
-    one_by_one = [classifier.classify(np.ascontiguousarray(picture[:, :, ::-1])) for picture in rgb]
-    assert np.array_equal(classifier.run_inputs(rgb), np.stack(one_by_one))
+    one_by_one = [classifier.judge(np.ascontiguousarray(picture[:, :, ::-1]))[0] for picture in rgb]
+    assert np.array_equal(classifier.run(rgb), np.stack(one_by_one))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +86,7 @@ def test_run_inputs_agrees_with_classify() -> None:
 )
 def test_pictures_of_another_form_are_refused(inputs: np.ndarray) -> None:
     with pytest.raises(ReleaseError, match="pictures are"):
-        load_classifier(BUNDLE).run_inputs(inputs)
+        load_classifier(BUNDLE).run(inputs)
 
 
 @pytest.mark.parametrize(
@@ -88,10 +101,13 @@ def test_pictures_of_another_form_are_refused(inputs: np.ndarray) -> None:
         ),
     ],
 )
-def test_a_model_that_is_not_the_manifests_is_refused(bundle: Path, change: Change, text: str) -> None:
+@BOTH_SIDES
+def test_a_model_that_is_not_the_manifests_is_refused_by_device_and_cloud_alike(
+    bundle: Path, change: Change, text: str, load: Callable[[Path], BundleRunner]
+) -> None:
     spoil(bundle, change)
     with pytest.raises(ReleaseError, match=rf"backbone\.tflite: its {text}"):
-        load_classifier(bundle)
+        load(bundle)
 
 
 @pytest.mark.parametrize("content", [b"", b"no model at all", (BUNDLE / "head.tflite").read_bytes()[:600]])
@@ -110,27 +126,28 @@ def test_a_missing_file_and_a_missing_manifest_are_refused(bundle: Path) -> None
         load_classifier(bundle)
 
 
-def test_an_answer_that_is_not_finite_is_refused(bundle: Path) -> None:
+@BOTH_SIDES
+def test_an_answer_that_is_not_finite_is_refused(bundle: Path, load: Callable[[Path], BundleRunner]) -> None:
     content = (bundle / "head.tflite").read_bytes()
     steep = struct.pack("<f", 6.0)
     assert content.count(steep) >= 6, "the weights of make_bundle.py"
     (bundle / "head.tflite").write_bytes(content.replace(steep, struct.pack("<f", float("nan"))))
     with pytest.raises(ReleaseError, match="not finite"):
-        load_classifier(bundle).classify(np.full((20, 20, 3), COATS["red"], np.uint8))
+        load(bundle).judge(np.full((20, 20, 3), COATS["red"], np.uint8))
 
 
 @pytest.mark.parametrize("values", [[0.5, 0.2, 0.1], [1.2, 0.0, 0.0], [1.1, -0.1, 0.0], [np.nan, 0.5, 0.5]])
 def test_what_is_no_distribution_is_refused(values: list[float]) -> None:
     spec = load_bundle(BUNDLE).stages[-1].output
     with pytest.raises(ReleaseError):
-        module._checked(np.asarray(values, np.float32), spec)
+        checked_probabilities(np.asarray(values, np.float32), spec)
 
 
 def test_quantised_probabilities_may_miss_1_by_their_steps() -> None:
     spec = dataclasses.replace(load_bundle(BUNDLE).stages[-1].output, dtype="int8", scale=1 / 256)
     row = np.full(20, 12 / 256, np.float32)  # twenty times 0.05, rounded down: the sum is 0.9375
     row[0] += 0.03
-    assert module._checked(row, spec) is row
+    assert checked_probabilities(row, spec) is row
 
 
 class BrokenRuntime(types.ModuleType):
@@ -142,15 +159,35 @@ class BrokenRuntime(types.ModuleType):
 
 def test_a_runtime_that_imports_and_does_not_work_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "broken_runtime.interpreter", BrokenRuntime("broken_runtime.interpreter"))
-    monkeypatch.setattr(module, "RUNTIMES", ("broken_runtime.interpreter", *module.RUNTIMES))
+    monkeypatch.setattr(runtime, "RUNTIMES", ("broken_runtime.interpreter", *runtime.RUNTIMES))
     assert load_classifier(BUNDLE).manifest.version == 1
-    monkeypatch.setattr(module, "RUNTIMES", ("broken_runtime.interpreter", "no_such_runtime"))
+    monkeypatch.setattr(runtime, "RUNTIMES", ("broken_runtime.interpreter", "no_such_runtime"))
     with pytest.raises(ReleaseError, match=r"no TFLite runtime works here \(broken_runtime: .*install"):
         load_classifier(BUNDLE)
 
 
+def test_the_probe_of_a_runtime_is_a_model_of_one_operator_that_runs_here() -> None:
+    assert len(runtime.PROBE) < 300
+    assert TfliteFile(runtime.PROBE).operators() == ("RELU",)
+    assert runtime.working_runtime() == "ai_edge_litert"
+
+
+def test_the_doctor_finds_a_runtime_that_imports_and_does_not_work(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = AgentConfig(
+        "porch", tmp_path, CameraSettings(str(tmp_path / "none.avi")), RelaySettings(tmp_path / "root")
+    )
+    assert doctor.check("runtime", config).text == "ai_edge_litert"
+    monkeypatch.setitem(sys.modules, "broken_runtime.interpreter", BrokenRuntime("broken_runtime.interpreter"))
+    monkeypatch.setattr(runtime, "RUNTIMES", ("broken_runtime.interpreter",))
+    finding = doctor.check("runtime", config)
+    assert not finding.ok
+    assert "broken_runtime: CreateWrapperFromBuffer" in finding.text
+
+
 def test_an_edge_tpu_that_is_not_there_is_one_clear_line(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "EDGE_TPU_LIBRARY", "libedgetpu-is-not-here.so.1")
+    monkeypatch.setattr(runtime, "EDGE_TPU_LIBRARY", "libedgetpu-is-not-here.so.1")
     assert load_classifier(bundle, edge_tpu=True), "no stage of this bundle asks for it"
     first = dataclasses.replace(load_bundle(bundle).stages[0], edge_tpu=True)
     spoil(bundle, lambda manifest: dataclasses.replace(manifest, stages=(first, *manifest.stages[1:])))

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from agent.vision.classifier import load_classifier
 from agent.vision.consensus import ConsensusSettings, Electorate, Votes, add_vote, decide
-from cloud_tools.tflite.chain import Chain
+from cloud_tools.tflite.tflite_file import load_runner
 from contract.checks import Fields
 from contract.errors import InputError
 from contract.familiarity import Familiarity, pack_means, parse_familiarity, unpack_means
-from contract.likeness import Likeness, energy
+from contract.familiarity_score import FamiliarityScore, energy
 from contract.manifest import NAME, UNKNOWN, Manifest, load_bundle, parse_manifest
 from tests.vision_scenes import BUNDLE, COATS
 
@@ -122,7 +122,7 @@ def test_a_release_of_one_stage_has_no_features_to_be_familiar_with() -> None:
 @given(st.lists(st.floats(0, 6, width=32), min_size=6, max_size=6))
 def test_a_score_is_finite_whatever_the_features(values: list[float]) -> None:
     for row in ([1.0, 0.0, 0.0], [1 / 3, 1 / 3, 1 / 3]):
-        score = Likeness(DATA, 3, 6).score(np.array([values], np.float32), np.array([row], np.float32))
+        score = FamiliarityScore(DATA, 3, 6).score(np.array([values], np.float32), np.array([row], np.float32))
         assert np.isfinite(score).all()
         assert -1.001 <= score[0] <= 1.001 + 0.02 * 28
 
@@ -136,14 +136,14 @@ def test_a_map_and_its_mean_have_the_same_score() -> None:
     rng = np.random.default_rng(0)
     maps = rng.uniform(0, 6, (4, 5, 5, 6)).astype(np.float32)
     rows = rng.dirichlet(np.ones(3), 4).astype(np.float32)
-    score = Likeness(DATA, 3, 6).score
+    score = FamiliarityScore(DATA, 3, 6).score
     assert score(maps, rows) == pytest.approx(score(maps.mean(axis=(1, 2)), rows), abs=1e-6)
 
 
 def test_the_device_and_the_cloud_give_a_crop_the_same_score(tmp_path: Path) -> None:
     folder = copied(tmp_path, with_familiarity())
     pictures = [np.full((40, 20, 3), color, np.uint8) for color in (*COATS.values(), (128, 120, 128))]
-    probabilities, scores = Chain(folder, load_bundle(folder)).judge(pictures)
+    probabilities, scores = load_runner(folder, load_bundle(folder)).judge_all(pictures)
     assert scores is not None
     classifier = load_classifier(folder)
     for picture, row, score in zip(pictures, probabilities, scores, strict=True):

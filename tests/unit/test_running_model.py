@@ -13,7 +13,7 @@ from agent.updates.running_model import RunningModel
 from agent.updates.slots import Slots
 from agent.updates.starts import MOST, StartCount
 from agent.updates.state_machine import Outcome, Step, TrialBegun
-from agent.vision.classifier import NoRuntimeError
+from agent.vision.runtime import NoRuntimeError
 from agent.watch import Watch
 from contract.errors import ReleaseError, StorageError
 from tests.devices import make_release, sources

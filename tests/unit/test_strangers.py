@@ -26,7 +26,7 @@ from cloud_tools.evaluation.strangers import (
     window_means,
 )
 from contract.familiarity import Familiarity, unpack_means
-from contract.likeness import energy
+from contract.familiarity_score import energy
 
 CHANNELS = 8
 PEOPLE = ("ada", "ben")

@@ -123,7 +123,7 @@ def write(folder: Path) -> None:
         provenance={"made": "tests/vectors/make_bundle.py"},
     )
     atomic_write(folder / NAME, manifest.to_bytes())
-    answers = load_classifier(folder).run_inputs(pictures()[:6])
+    answers = load_classifier(folder).run(pictures()[:6])
     expected = tuple(tuple(round(float(value), 6) for value in row) for row in answers)
     final = Manifest(**{**vars(manifest), "selftest": SelfTest(**{**vars(tests), "expected": expected})})
     atomic_write(folder / NAME, final.to_bytes())
