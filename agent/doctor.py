@@ -5,7 +5,6 @@ it works on a copy of the trusted metadata and takes no lock.
 """
 
 import datetime as dt
-import importlib
 import shutil
 import tempfile
 import time
@@ -18,11 +17,10 @@ from agent.updates.disk import free_bytes
 from agent.updates.plan import Policy
 from agent.updates.selftest import run_selftest
 from agent.updates.slots import read_record, slot_problem
-from contract.errors import InputError, KinwatchError, PeerError, StorageError
+from contract.errors import InputError, KinwatchError, PeerError, StorageError, one_line
 from contract.trust import TrustedSite
 
 LIMIT_S = 5.0
-RUNTIMES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
 
 
 @dataclass(frozen=True)
@@ -35,29 +33,21 @@ class Finding:
 
 
 def examine(config: AgentConfig) -> list[Finding]:
-    """Make every check, in the order in which a person would mend things."""
-    checks: dict[str, Callable[[AgentConfig], str]] = {
-        "disk": _disk,
-        "clock": _clock,
-        "runtime": _runtime,
-        "camera": _camera,
-        "relay": _relay,
-        "broker": _broker,
-        "model": _model,
-    }
-    return [_find(name, check, config) for name, check in checks.items()]
+    """Make every check."""
+    return [check(name, config) for name in _CHECKS]
+
+
+def check(name: str, config: AgentConfig) -> Finding:
+    """Make the check called ``name``; what goes wrong in it is what it found."""
+    try:
+        return Finding(name, True, _CHECKS[name](config))
+    except (KinwatchError, OSError) as error:
+        return Finding(name, False, one_line(error))
 
 
 def table(findings: list[Finding]) -> str:
     """Return the findings for a person, a line each."""
     return "\n".join(f"{'ok  ' if f.ok else 'FAIL'}  {f.name:<8}  {f.text}" for f in findings)
-
-
-def _find(name: str, check: Callable[[AgentConfig], str], config: AgentConfig) -> Finding:
-    try:
-        return Finding(name, True, check(config))
-    except (KinwatchError, OSError) as error:
-        return Finding(name, False, str(error))
 
 
 def _disk(config: AgentConfig) -> str:
@@ -78,13 +68,9 @@ def _clock(config: AgentConfig) -> str:
 
 
 def _runtime(config: AgentConfig) -> str:
-    for name in RUNTIMES:
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            continue
-        return name.partition(".")[0]
-    raise InputError("no TFLite runtime: install ai-edge-litert")
+    from agent.vision.runtime import working_runtime
+
+    return working_runtime()
 
 
 def _camera(config: AgentConfig) -> str:
@@ -150,3 +136,14 @@ def _model(config: AgentConfig) -> str:
 def _site(config: AgentConfig, folder: Path) -> TrustedSite:
     headers = {"Kinwatch-Device": config.id}
     return TrustedSite(config.relay.url, config.relay.root, folder, timeout_s=LIMIT_S, headers=headers)
+
+
+_CHECKS: dict[str, Callable[[AgentConfig], str]] = {  # in the order in which a person would mend things
+    "disk": _disk,
+    "clock": _clock,
+    "runtime": _runtime,
+    "camera": _camera,
+    "relay": _relay,
+    "broker": _broker,
+    "model": _model,
+}
