@@ -14,11 +14,11 @@ from pathlib import Path
 from agent.config import AgentConfig
 from agent.updates.download import Downloads
 from agent.updates.installer import Updater
+from agent.updates.lifecycle import RollBackAsked
 from agent.updates.plan import Policy, Reason
 from agent.updates.progress import Progress
 from agent.updates.record import Record, Slot
 from agent.updates.slots import Slots, open_slots, read_record, slot_problem
-from agent.updates.state_machine import RollBackAsked
 from contract.errors import InputError, ReleaseError
 from contract.events import log_event, start_logging
 from contract.trust import TrustedSite
@@ -95,10 +95,10 @@ def rollback(config: AgentConfig) -> int:
         slots.check()
         if slots.record.fallback is None:
             raise InputError("no other slot holds a release to go back to")
-        step = slots.apply(RollBackAsked())
-        slot = step.record.active
-        held = step.record.held(slot) if slot else None
-        Progress(config.data).step(step)
+        transition = slots.apply(RollBackAsked())
+        slot = transition.record.active
+        held = transition.record.held(slot) if slot else None
+        Progress(config.data).moved(transition)
         print(f"release {held.version if held else '?'} in slot {slot} runs from the next start on")
     return 0
 

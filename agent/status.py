@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from agent.updates.lifecycle import state
 from agent.updates.progress import last_update
 from agent.updates.record import Record, Slot, describe
 from agent.updates.slots import read_record
-from agent.updates.state_machine import state
 
 
 def status(data: Path) -> dict[str, Any]:

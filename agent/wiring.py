@@ -12,11 +12,11 @@ from agent.config import AgentConfig
 from agent.home.metrics import StageTimes
 from agent.home.reporter import Reporter
 from agent.updates.installer import Updater
+from agent.updates.lifecycle import Transition
 from agent.updates.running_model import RunningModel
 from agent.updates.schedule import UpdateThread
 from agent.updates.slots import Slots
 from agent.updates.starts import HEALTHY_S, StartCount
-from agent.updates.state_machine import Step
 from agent.vision.classifier import load_classifier
 from agent.vision.pipeline import Pipeline, PipelineSettings
 from agent.vision.sightings import Sighting, SightingLog
@@ -38,7 +38,7 @@ class Agent:
         settings = PipelineSettings(config.id, config.motion, config.tracking, config.consensus)
         self.pipeline = Pipeline(settings, self._sighted)
         self.running = RunningModel(
-            slots, use=self.pipeline.use, load=load_classifier, told=self._stepped, starts=StartCount(config.data)
+            slots, use=self.pipeline.use, load=load_classifier, told=self._moved, starts=StartCount(config.data)
         )
         self.updating = UpdateThread(updater, config.relay.poll_s)
         self._times = StageTimes()
@@ -84,8 +84,8 @@ class Agent:
         self.log.write(sighting)
         self.reporter.sighting(sighting.payload())
 
-    def _stepped(self, step: Step) -> None:
-        self.updater.progress.step(step)
+    def _moved(self, transition: Transition) -> None:
+        self.updater.progress.moved(transition)
         self.updating.wake()
 
     def _tick(self) -> None:

@@ -49,6 +49,19 @@ def atomic_file(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
     fsync_folder(path.parent)
 
 
+def atomic_rename(source: Path, target: Path) -> None:
+    """Give the finished file ``source`` its name, durably; what had that name is gone. Both are in one folder.
+
+    Raises:
+        OSError: the disk refused.
+        ValueError: they are not in one folder.
+    """
+    if source.parent != target.parent:
+        raise ValueError(f"{source} and {target} are not in one folder")
+    source.replace(target)
+    fsync_folder(target.parent)
+
+
 @contextlib.contextmanager
 def atomic_folder(path: Path, mode: int = 0o755) -> Iterator[Path]:
     """Return a temporary folder beside ``path`` that takes its name when the block ends without an error.

@@ -10,13 +10,13 @@ from typing import Any
 import modelpatch
 from agent.updates.download import Downloads
 from agent.updates.installer import Updater
+from agent.updates.lifecycle import ProbationPassed, TrialPassed
 from agent.updates.plan import Policy, Refusal
 from agent.updates.progress import Progress
 from agent.updates.proving import TrialSettings
 from agent.updates.record import Phase, Slot
 from agent.updates.selftest import SelfTestResult
 from agent.updates.slots import Slots
-from agent.updates.state_machine import ProbationPassed, TrialPassed
 from contract.manifest import NAME, load_bundle
 from contract.release import ReleaseTarget
 from contract.trust import TrustedSite, VerifiedRelease

@@ -18,7 +18,7 @@ import urllib3
 from agent.updates.disk import disk_errors
 from contract.errors import PeerError, TrustError, one_line
 from contract.events import log_event
-from contract.files import fsync_folder, sha256_file
+from contract.files import atomic_rename, sha256_file
 from contract.headers import sent_from
 from contract.release import content_path
 
@@ -122,8 +122,7 @@ class Downloads:
                 raise TrustError(text) if from_zero else _TryAgainError(text)
             with part.open("rb") as file:
                 os.fsync(file.fileno())
-            part.replace(path)
-            fsync_folder(self.folder)
+            atomic_rename(part, path)
         return path
 
     def _receive(self, sha256: str, size: int, on_bytes: Callable[[int], None]) -> bool:

@@ -12,13 +12,13 @@ from pathlib import Path
 import modelpatch
 from agent.updates.disk import disk_errors, free_bytes
 from agent.updates.download import Downloads
+from agent.updates.lifecycle import Rejected, TrialBegun
 from agent.updates.plan import FilePlan, How, Plan, Policy, Reason, Refusal, glance, make_plan, preflight
 from agent.updates.progress import Progress, UpdateState
 from agent.updates.proving import TrialSettings
 from agent.updates.record import Slot
 from agent.updates.selftest import SelfTestResult, run_selftest
 from agent.updates.slots import Slots
-from agent.updates.state_machine import Rejected, TrialBegun
 from contract.errors import InputError, PeerError, ReleaseError, StorageError
 from contract.events import log_event
 from contract.manifest import NAME, check_file, load_bundle

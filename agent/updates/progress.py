@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from agent.updates.state_machine import Outcome, Step
+from agent.updates.lifecycle import Outcome, Transition
 from contract.checks import Fields, parse_object
 from contract.errors import InputError, KinwatchError, PeerError, TrustError
 from contract.events import log_event
@@ -132,11 +132,11 @@ class Progress:
             self.tell(self._settled.fields())
         self._failing = False
 
-    def step(self, step: Step) -> None:
+    def moved(self, transition: Transition) -> None:
         """A trial went on or ended: say so where it concerns the update."""
-        state = _STATES.get(step.outcome)
+        state = _STATES.get(transition.outcome)
         if state:
-            self.change(state, error=step.reason or None)
+            self.change(state, error=transition.reason or None)
 
     def _keep(self, status: UpdateStatus) -> None:
         if status.state is not UpdateState.FAILED:

@@ -8,11 +8,20 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from agent.updates.lifecycle import (
+    Damaged,
+    Ended,
+    Failed,
+    Outcome,
+    ProbationPassed,
+    Started,
+    Transition,
+    TrialPassed,
+)
 from agent.updates.record import Phase, Slot, Trial
 from agent.updates.slots import Slots
 from agent.updates.starts import MOST as MOST_BAD_STARTS
 from agent.updates.starts import StartCount
-from agent.updates.state_machine import Damaged, Ended, Failed, Outcome, ProbationPassed, Started, Step, TrialPassed
 from agent.vision.pipeline import Model
 from agent.vision.runtime import NoRuntimeError
 from contract.errors import ReleaseError, StorageError
@@ -25,7 +34,7 @@ class RunningModel:
     """The model in use, kept in step with the slots. ``offer`` is for the update's thread, the rest for the main one.
 
     ``use`` puts a model, or none, into the pipeline; ``load`` makes one from a slot's folder or raises
-    ``ReleaseError``; ``told`` hears of every step that changed something; ``starts`` counts starts that ended badly.
+    ``ReleaseError``; ``told`` hears of every transition of the record; ``starts`` counts starts that ended badly.
     """
 
     def __init__(
@@ -34,7 +43,7 @@ class RunningModel:
         *,
         use: Callable[[Model | None], None],
         load: Callable[[Path], Model],
-        told: Callable[[Step], None],
+        told: Callable[[Transition], None],
         starts: StartCount,
     ) -> None:
         self._slots = slots
@@ -62,14 +71,14 @@ class RunningModel:
     def start(self) -> None:
         """Spend an attempt if a trial is under way, then load the model to run; what fails is left, as ``failed``."""
         try:
-            step = self._slots.apply(Started())
+            transition = self._slots.apply(Started())
         except StorageError as error:
             # An attempt that cannot be counted must not be made: this run uses what is committed.
             log_event(logger, "trial.postponed", logging.ERROR, reason=error)
             self._postponed = True
             return self._switch_to(self._slots.record.active)
-        if step.outcome is Outcome.ROLLED_BACK:
-            self._told(step)
+        if transition.outcome is Outcome.ROLLED_BACK:
+            self._told(transition)
         self._switch_to(self._after_bad_starts())
 
     def healthy(self) -> None:
@@ -93,9 +102,9 @@ class RunningModel:
             return record.running
         reason = f"the agent ended {bad} times in a row soon after it started release {held.version}"
         log_event(logger, "model.crash_loop", logging.ERROR, version=held.version, starts=bad)
-        step = self._slots.settle(Failed(reason))
-        self._told(step)
-        return None if step.outcome is Outcome.NO_MODEL else step.record.running
+        transition = self._slots.settle(Failed(reason))
+        self._told(transition)
+        return None if transition.outcome is Outcome.NO_MODEL else transition.record.running
 
     def offer(self, slot: Slot) -> None:
         """Load the model of a trial that has begun, and leave it for ``take``; a model that fails is rolled back."""
@@ -155,9 +164,9 @@ class RunningModel:
         problem = self._slots.problem(slot)
         if problem:
             log_event(logger, "slot.problem", logging.ERROR, problem=problem)
-        step = self._slots.settle(Damaged(slot) if problem else Failed(str(error)))
-        self._told(step)
-        return None if step.outcome is Outcome.NO_MODEL else step.record.running
+        transition = self._slots.settle(Damaged(slot) if problem else Failed(str(error)))
+        self._told(transition)
+        return None if transition.outcome is Outcome.NO_MODEL else transition.record.running
 
     def _set(self, slot: Slot | None) -> None:
         if slot is None:

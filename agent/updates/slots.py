@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from agent.updates.disk import disk_errors, forget_cached
+from agent.updates.lifecycle import Cleared, Damaged, Event, Materialised, Outcome, Transition
 from agent.updates.record import Held, Record, Slot, parse_record
-from agent.updates.state_machine import Cleared, Damaged, Event, Materialised, Outcome, Step, advance, rebuild
+from agent.updates.state_machine import advance, rebuild
 from contract.errors import ConfigError, InputError, ReleaseError, StorageError
 from contract.events import log_event
 from contract.files import atomic_file, atomic_write, fsync_folder, read_capped, sha256_file
@@ -63,7 +64,7 @@ class Slots:
         """Return the folder of ``slot``."""
         return self.data / "slots" / slot
 
-    def apply(self, event: Event) -> Step:
+    def apply(self, event: Event) -> Transition:
         """Write what ``event`` leads to; only then does it count.
 
         Raises:
@@ -71,26 +72,26 @@ class Slots:
             TransitionError: the event is not allowed now.
         """
         with self._guard:
-            step = advance(self._record, event)
-            if step.record != self._record or self._unsaved:
-                self._save(step.record)
-            self._record = step.record
-        self._log(step, event)
-        return step
+            transition = advance(self._record, event)
+            if transition.record != self._record or self._unsaved:
+                self._save(transition.record)
+            self._record = transition.record
+        self._log(transition, event)
+        return transition
 
-    def settle(self, event: Event) -> Step:
+    def settle(self, event: Event) -> Transition:
         """As ``apply``, but a disk that refuses does not stop the event: it counts now and is written later.
 
         For what must happen whatever the disk says, such as leaving a model that does not run.
         """
         with self._guard:
-            step = advance(self._record, event)
-            self._record, changed = step.record, step.record != self._record
-        self._log(step, event)
+            transition = advance(self._record, event)
+            self._record, changed = transition.record, transition.record != self._record
+        self._log(transition, event)
         if changed:
             self._unsaved = True
             self.flush()
-        return step
+        return transition
 
     def flush(self) -> None:
         """Write a record that the disk refused before; quiet when it still refuses, or when there is none."""
@@ -212,21 +213,21 @@ class Slots:
             atomic_write(self.data / "state.json", record.to_bytes())
         self._unsaved = False
 
-    def _log(self, step: Step, event: Event) -> None:
-        if step.outcome in _QUIET:
+    def _log(self, transition: Transition, event: Event) -> None:
+        if transition.outcome in _QUIET:
             return
-        record = step.record
+        record = transition.record
         slot = event.slot if isinstance(event, Damaged | Materialised) else record.running
         held = record.held(slot) if slot else None
-        level = logging.WARNING if step.reason else logging.INFO
+        level = logging.WARNING if transition.reason else logging.INFO
         fields: dict[str, object] = {"slot": slot, "version": held.version if held else None}
         if record.trial:
             fields["attempts_left"] = record.trial.attempts_left
-        if step.outcome in _BLAMING:
+        if transition.outcome in _BLAMING:
             fields["bad"] = record.bad[-1].version
-        if step.reason:
-            fields["reason"] = step.reason
-        log_event(logger, step.outcome, level, **fields)
+        if transition.reason:
+            fields["reason"] = transition.reason
+        log_event(logger, transition.outcome, level, **fields)
 
 
 def verify_folder(folder: Path) -> Held:

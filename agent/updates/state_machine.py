@@ -24,147 +24,34 @@ Refuses files, sockets and the clock; ``agent.updates.slots`` persists what come
 Anything else is a TransitionError: a fault of ours, never of a release.
 """
 
-import enum
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from agent.updates.lifecycle import (
+    Cleared,
+    Damaged,
+    Ended,
+    Event,
+    Failed,
+    Materialised,
+    Outcome,
+    ProbationPassed,
+    Rejected,
+    RollBackAsked,
+    Started,
+    Transition,
+    TrialBegun,
+    TrialPassed,
+)
 from agent.updates.record import MOST_BAD, BadRelease, Held, Phase, Record, Slot, Trial
 
 REASON_MOST = 300  # characters of a reason that are kept
-
-
-class State(enum.Enum):
-    """Where a device is; derived from the record."""
-
-    WATCHING = enum.auto()
-    RUNNING = enum.auto()
-    TRIAL = enum.auto()
-    PROBATION = enum.auto()
-
-
-class Outcome(enum.StrEnum):
-    """What an event led to; the values are the ids of the named events."""
-
-    NOTHING = "slot.unchanged"
-    CLEARED = "slot.cleared"
-    HELD = "slot.verified"
-    REJECTED = "release.rejected"
-    TRIAL_STARTED = "trial.started"
-    ATTEMPT_SPENT = "trial.attempt"
-    ATTEMPT_RETURNED = "trial.attempt_returned"
-    TRIAL_PASSED = "trial.passed"
-    COMMITTED = "slot.committed"
-    ROLLED_BACK = "slot.rolled_back"
-    FELL_BACK = "slot.fell_back"
-    NO_MODEL = "slot.no_model"
-    DAMAGED = "slot.damaged"
 
 
 class TransitionError(Exception):
     """An event that is not allowed in this state."""
 
 
-@dataclass(frozen=True)
-class Cleared:
-    """The idle slot is about to be written: what it held no longer counts."""
-
-    slot: Slot
-
-
-@dataclass(frozen=True)
-class Materialised:
-    """The idle slot holds every file of a release, verified."""
-
-    slot: Slot
-    version: int
-    digest: str
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """The release in the idle slot failed its self-test."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class TrialBegun:
-    """The release in the idle slot is to be tried; ``hot``: a running agent swaps to it now, its first start."""
-
-    attempts: int
-    hot: bool
-
-
-@dataclass(frozen=True)
-class Started:
-    """The program has started and is about to load the model."""
-
-
-@dataclass(frozen=True)
-class Ended:
-    """The program ends in order, asked to or with its video or camera: that is no fault of the release it ran."""
-
-
-@dataclass(frozen=True)
-class TrialPassed:
-    """The release on trial has worked often enough."""
-
-
-@dataclass(frozen=True)
-class ProbationPassed:
-    """The release has gone on working."""
-
-
-@dataclass(frozen=True)
-class Failed:
-    """The running model does not load or run."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class RollBackAsked:
-    """A person wants the other slot."""
-
-
-@dataclass(frozen=True)
-class Damaged:
-    """The files in a slot are no longer those of its release."""
-
-    slot: Slot
-
-
-Event = (
-    Cleared
-    | Materialised
-    | Rejected
-    | TrialBegun
-    | Started
-    | Ended
-    | TrialPassed
-    | ProbationPassed
-    | Failed
-    | RollBackAsked
-    | Damaged
-)
-
-
-@dataclass(frozen=True)
-class Step:
-    """The next record and what happened; the slot to run now is ``record.running``."""
-
-    record: Record
-    outcome: Outcome
-    reason: str = ""
-
-
-def state(record: Record) -> State:
-    """Return the state that ``record`` is in."""
-    if record.trial:
-        return State.TRIAL if record.trial.phase is Phase.TRIAL else State.PROBATION
-    return State.RUNNING if record.active else State.WATCHING
-
-
-def advance(record: Record, event: Event) -> Step:
+def advance(record: Record, event: Event) -> Transition:
     """Return what ``event`` makes of ``record``.
 
     Raises:
@@ -172,11 +59,11 @@ def advance(record: Record, event: Event) -> Step:
     """
     match event:
         case Cleared(slot):
-            return Step(_with_held(record, _idle(record, slot, event), None), Outcome.CLEARED)
+            return Transition(_with_held(record, _idle(record, slot, event), None), Outcome.CLEARED)
         case Materialised(slot, version, digest):
             return _materialised(record, _idle(record, slot, event), Held(version, digest))
         case Rejected(reason):
-            return Step(_remember(record, _complete_idle(record, event)[1], reason), Outcome.REJECTED, reason)
+            return Transition(_remember(record, _complete_idle(record, event)[1], reason), Outcome.REJECTED, reason)
         case TrialBegun(attempts, hot):
             return _begin(record, event, attempts - hot)
         case Started():
@@ -185,7 +72,7 @@ def advance(record: Record, event: Event) -> Step:
             return _ended(record)
         case TrialPassed():
             trial = _trial(record, event, Phase.TRIAL)
-            return Step(replace(record, trial=replace(trial, phase=Phase.PROBATION)), Outcome.TRIAL_PASSED)
+            return Transition(replace(record, trial=replace(trial, phase=Phase.PROBATION)), Outcome.TRIAL_PASSED)
         case ProbationPassed():
             return _commit(record, _trial(record, event, Phase.PROBATION))
         case Failed(reason):
@@ -215,73 +102,73 @@ def rebuild(model: str, a: Held | None, b: Held | None, attempts: int) -> Record
     return record
 
 
-def _materialised(record: Record, slot: Slot, held: Held) -> Step:
+def _materialised(record: Record, slot: Slot, held: Held) -> Transition:
     if record.held(slot) is not None:
         raise TransitionError(f"slot {slot} was not cleared")
     twin = record.held(slot.other)
     if twin is not None and twin.digest == held.digest and slot.other is record.active:
         raise TransitionError(f"slot {slot.other} runs this release already: failing here would blame it")
-    return Step(_with_held(record, slot, held), Outcome.HELD)
+    return Transition(_with_held(record, slot, held), Outcome.HELD)
 
 
-def _begin(record: Record, event: Event, attempts_left: int) -> Step:
+def _begin(record: Record, event: Event, attempts_left: int) -> Transition:
     slot, held = _complete_idle(record, event)
     refusal = record.refuses(held.version, held.digest)
     if refusal or attempts_left < 0:
         raise TransitionError(refusal or "a trial needs an attempt")
     trial = Trial(slot, held.version, held.digest, Phase.TRIAL, attempts_left)
-    return Step(replace(record, trial=trial), Outcome.TRIAL_STARTED)
+    return Transition(replace(record, trial=trial), Outcome.TRIAL_STARTED)
 
 
-def _started(record: Record) -> Step:
+def _started(record: Record) -> Transition:
     if record.trial is None:
-        return Step(record, Outcome.NOTHING)
+        return Transition(record, Outcome.NOTHING)
     if record.trial.attempts_left == 0:
         return _roll_back(record, f"no attempt left in {record.trial.phase}: the agent ended each time")
     trial = replace(record.trial, attempts_left=record.trial.attempts_left - 1)
-    return Step(replace(record, trial=trial), Outcome.ATTEMPT_SPENT)
+    return Transition(replace(record, trial=trial), Outcome.ATTEMPT_SPENT)
 
 
-def _ended(record: Record) -> Step:
+def _ended(record: Record) -> Transition:
     if record.trial is None:
-        return Step(record, Outcome.NOTHING)
+        return Transition(record, Outcome.NOTHING)
     trial = replace(record.trial, attempts_left=record.trial.attempts_left + 1)
-    return Step(replace(record, trial=trial), Outcome.ATTEMPT_RETURNED)
+    return Transition(replace(record, trial=trial), Outcome.ATTEMPT_RETURNED)
 
 
-def _commit(record: Record, trial: Trial) -> Step:
+def _commit(record: Record, trial: Trial) -> Transition:
     record = _with_held(record, trial.slot, Held(trial.version, trial.digest, proven=True))
     highest = max(record.highest, trial.version)
-    return Step(replace(record, active=trial.slot, trial=None, highest=highest), Outcome.COMMITTED)
+    return Transition(replace(record, active=trial.slot, trial=None, highest=highest), Outcome.COMMITTED)
 
 
-def _roll_back(record: Record, reason: str) -> Step:
+def _roll_back(record: Record, reason: str) -> Transition:
     """End the trial and remember its release as bad."""
     trial = record.trial
     if trial is None:
         raise TransitionError("there is no trial to roll back")
     record = _remember(replace(record, trial=None), Held(trial.version, trial.digest), reason)
-    return Step(record, Outcome.ROLLED_BACK, reason)
+    return Transition(record, Outcome.ROLLED_BACK, reason)
 
 
-def _fall_back(record: Record, reason: str) -> Step:
+def _fall_back(record: Record, reason: str) -> Transition:
     """Leave a committed release that does not run; without another one to run, blame nothing."""
     if record.active is None:
         raise TransitionError("there is no model that could have failed")
     if record.fallback is None:
-        return Step(record, Outcome.NO_MODEL, reason)
+        return Transition(record, Outcome.NO_MODEL, reason)
     record = _remember(replace(record, active=record.fallback), _held(record, record.active), reason)
-    return Step(record, Outcome.FELL_BACK, reason)
+    return Transition(record, Outcome.FELL_BACK, reason)
 
 
-def _roll_back_asked(record: Record, event: Event) -> Step:
+def _roll_back_asked(record: Record, event: Event) -> Transition:
     if record.fallback is None:
         raise TransitionError(f"{type(event).__name__}: no other slot holds a proven release")
     reason = "rolled back by hand"
     return _roll_back(record, reason) if record.trial else _fall_back(record, reason)
 
 
-def _damaged(record: Record, slot: Slot) -> Step:
+def _damaged(record: Record, slot: Slot) -> Transition:
     fallback = record.fallback
     record = _with_held(record, slot, None)
     if record.trial and record.trial.slot is slot:
@@ -289,7 +176,7 @@ def _damaged(record: Record, slot: Slot) -> Step:
     elif record.active is slot:
         # During a trial the other slot is the trial's: it goes on, with nothing to go back to.
         record = replace(record, active=None if record.trial else fallback)
-    return Step(record, Outcome.DAMAGED, "its files are not those of its release")
+    return Transition(record, Outcome.DAMAGED, "its files are not those of its release")
 
 
 def _remember(record: Record, held: Held, reason: str) -> Record:

@@ -15,6 +15,7 @@ from typing import Any
 from contract import topics
 from contract.errors import describe_os_error
 from contract.events import log_event
+from contract.files import atomic_rename
 from contract.preprocess import Box
 
 logger = logging.getLogger("agent.sightings")
@@ -106,4 +107,4 @@ class SightingLog:
             older = self.path.with_name(f"{LOG_NAME}.{number}")
             newer = self.path if number == 1 else self.path.with_name(f"{LOG_NAME}.{number - 1}")
             with contextlib.suppress(FileNotFoundError):
-                newer.replace(older)
+                atomic_rename(newer, older)

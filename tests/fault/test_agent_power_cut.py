@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.updates.lifecycle import Started
 from agent.updates.record import Slot
 from agent.updates.slots import Slots, read_record, slot_problem
-from agent.updates.state_machine import Started
 from contract.trust import VerifiedRelease
 from tests.bundles import frozen_bytes
 from tests.devices import BundleSite, Device

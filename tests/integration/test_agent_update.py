@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import modelpatch
+from agent.updates.lifecycle import Failed, Started
 from agent.updates.plan import Reason
 from agent.updates.record import Slot
 from agent.updates.selftest import SelfTestResult
-from agent.updates.state_machine import Failed, Started
 from contract.errors import PeerError, ReleaseError, StorageError, TrustError
 from contract.release import content_path
 from tests.devices import BundleSite, Device, make_release

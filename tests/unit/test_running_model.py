@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agent.updates.lifecycle import Outcome, Transition, TrialBegun
 from agent.updates.proving import EXERCISE_S, MOST_GAP_S, Proving, TrialSettings
 from agent.updates.record import Phase, Slot
 from agent.updates.running_model import RunningModel
 from agent.updates.slots import Slots
 from agent.updates.starts import MOST, StartCount
-from agent.updates.state_machine import Outcome, Step, TrialBegun
 from agent.vision.runtime import NoRuntimeError
 from agent.watch import Watch
 from contract.errors import ReleaseError, StorageError
@@ -42,7 +42,7 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.steps: list[Step] = []
+        self.transitions: list[Transition] = []
         self.models: dict[int, FakeModel] = {}
         self.unloadable: dict[int, ReleaseError] = {}
         self.used: list[int | None] = []
@@ -58,7 +58,7 @@ class Bench:
             self.slots,
             use=self._use,
             load=self._load,
-            told=self.steps.append,
+            told=self.transitions.append,
             starts=StartCount(self.folder / "data"),
         )
         self.watch = Watch(
@@ -120,7 +120,7 @@ class Bench:
     @property
     def outcomes(self) -> list[Outcome]:
         """What has happened."""
-        return [step.outcome for step in self.steps]
+        return [made.outcome for made in self.transitions]
 
 
 @pytest.fixture

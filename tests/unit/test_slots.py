@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from agent.updates.lifecycle import Failed, ProbationPassed, Started, TrialBegun, TrialPassed
 from agent.updates.record import Slot
 from agent.updates.slots import Slots, open_slots, read_record, slot_problem
-from agent.updates.state_machine import Failed, ProbationPassed, Started, TransitionError, TrialBegun, TrialPassed
+from agent.updates.state_machine import TransitionError
 from contract.errors import ConfigError, InputError, ReleaseError, StorageError
 from tests.devices import make_release, sources
 

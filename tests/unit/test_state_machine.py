@@ -8,8 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from agent.updates.record import MOST_BAD, Held, Phase, Record, Slot, parse_record
-from agent.updates.state_machine import (
+from agent.updates.lifecycle import (
     Cleared,
     Damaged,
     Ended,
@@ -22,14 +21,13 @@ from agent.updates.state_machine import (
     RollBackAsked,
     Started,
     State,
-    Step,
-    TransitionError,
+    Transition,
     TrialBegun,
     TrialPassed,
-    advance,
-    rebuild,
     state,
 )
+from agent.updates.record import MOST_BAD, Held, Phase, Record, Slot, parse_record
+from agent.updates.state_machine import TransitionError, advance, rebuild
 from contract.errors import InputError
 
 
@@ -104,7 +102,7 @@ def test_a_run_that_ends_in_order_gives_its_attempt_back(phase: tuple[Event, ...
 
 
 def test_an_end_in_order_outside_a_trial_changes_nothing() -> None:
-    assert advance(committed(1), Ended()) == Step(committed(1), Outcome.NOTHING)
+    assert advance(committed(1), Ended()) == Transition(committed(1), Outcome.NOTHING)
 
 
 def test_a_failing_trial_goes_back_and_is_remembered_as_bad() -> None:
@@ -226,7 +224,7 @@ class SlotMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.patch.undo()
 
-    def step(self, event: Event) -> Step:
+    def step(self, event: Event) -> Transition:
         step = advance(self.record, event)
         assert parse_record(step.record.to_bytes(), "record") == step.record
         self.known_bad |= {bad.digest for bad in step.record.bad}
