@@ -12,16 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agent.config import AgentConfig
-from agent.updates.download import Downloads
-from agent.updates.installer import Updater
 from agent.updates.lifecycle import RollBackAsked
-from agent.updates.plan import Policy, Reason
+from agent.updates.plan import Reason
 from agent.updates.progress import Progress
 from agent.updates.record import Record, Slot
-from agent.updates.slots import Slots, open_slots, read_record, slot_problem
+from agent.updates.slots import open_slots, read_record, slot_problem
 from contract.errors import InputError, ReleaseError
 from contract.events import log_event, start_logging
-from contract.trust import TrustedSite
 
 logger = logging.getLogger("agent")
 
@@ -42,7 +39,7 @@ def run(config: AgentConfig) -> int:
         ending = threading.Event()
         # The camera comes first: one that fails must not spend an attempt of a trial.
         with open_camera(config.camera) as camera, _ended_by_signals(ending, camera.stop):
-            Agent(config, slots, make_updater(config, slots, ending)).watch(camera)
+            Agent(config, slots, ending).watch(camera)
     return 0
 
 
@@ -66,16 +63,19 @@ def install(config: AgentConfig, bundle: Path | None) -> int:
         ReleaseError: the release is not for this device, or failed its self-test.
         PeerError, StorageError: the relay or the disk.
     """
+    from agent.wiring import make_installer
+
     start_logging(logging.WARNING)
     with open_slots(config.data, config.model.name, config.trial.attempts) as slots:
         slots.check()
-        updater = make_updater(config, slots, threading.Event())
-        updater.progress.tell = lambda fields: print(fields["state"], file=sys.stderr)
-        updater.on_bytes = _ByteCounter()
-        refusal = updater.update(lambda: updater.local(bundle) if bundle else updater.newest())
+        progress = Progress(config.data, lambda fields: print(fields["state"], file=sys.stderr))
+        installer = make_installer(
+            config, slots, progress, wait=threading.Event().wait, hot=False, on_bytes=_ByteCounter()
+        )
+        refusal = installer.install(lambda: installer.local(bundle) if bundle else installer.newest())
         if refusal is None:
             trial = slots.record.trial
-            assert trial is not None  # `update` begins one, or says why not
+            assert trial is not None  # `install` begins one, or says why not
             print(f"release {trial.version} is in slot {trial.slot}; the next `agent run` tries it")
         elif refusal.reason is Reason.CURRENT:
             print(refusal.text)
@@ -132,15 +132,6 @@ def doctor(config: AgentConfig, *, as_json: bool) -> int:
     else:
         print(examination.table(findings))
     return 0 if all(finding.ok for finding in findings) else 1
-
-
-def make_updater(config: AgentConfig, slots: Slots, ending: threading.Event) -> Updater:
-    """Return the updater of this device, which nobody listens to yet; ``ending`` ends its waits."""
-    headers = {"Kinwatch-Device": config.id}
-    site = TrustedSite(config.relay.url, config.relay.root, config.data / "trust", headers=headers)
-    downloads = Downloads(config.data / "downloads", config.relay.url, wait=ending.wait, headers=headers)
-    policy = Policy(config.model.name, config.id)
-    return Updater(slots, site, downloads, policy, config.trial, Progress(config.data), config.model.channel)
 
 
 class _ByteCounter:

@@ -8,15 +8,17 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.camera.camera import Frame
 from agent.home.metrics import temperature
 from agent.updates.proving import Proving, TrialSettings
 from agent.updates.record import Phase
 from agent.updates.running_model import RunningModel
+from agent.vision.pipeline import FrameResult
 from contract.errors import ReleaseError
 from contract.events import log_event
 from contract.sd_notify import notify, watchdog_interval_s
@@ -25,33 +27,9 @@ logger = logging.getLogger("agent.watch")
 METRICS_S = 10.0
 
 
-class Frame(Protocol):
-    """What the loop needs of a frame (``agent.camera.camera.Frame``)."""
-
-    @property
-    def image(self) -> NDArray[np.uint8]:
-        """BGR, height x width x 3."""
-
-    @property
-    def time_s(self) -> float:
-        """When it was taken, monotonic."""
-
-
-class FrameResult(Protocol):
-    """What the loop needs of a step's result (``agent.vision.pipeline.FrameResult``)."""
-
-    @property
-    def motion(self) -> bool:
-        """Whether something moved."""
-
-    @property
-    def crops_classified(self) -> int:
-        """How many crops the model looked at."""
-
-
 @dataclass
-class Counters:
-    """What is counted between two reports."""
+class _SinceReport:
+    """What is counted between two reports of metrics."""
 
     frames: int = 0
     crops: int = 0
@@ -65,7 +43,7 @@ class Watch:
     def __init__(
         self,
         running: RunningModel,
-        step: Callable[[Any], FrameResult],
+        step: Callable[[Frame], FrameResult],
         settings: TrialSettings,
         *,
         on_motion: Callable[[bool], None],
@@ -80,7 +58,7 @@ class Watch:
         self._on_tick = on_tick
         self._moving = False
         self._proving: tuple[tuple[str, Phase], Proving] | None = None
-        self._counters = Counters()
+        self._since_report = _SinceReport()
         self._interval_s = watchdog_interval_s()
         self._fed_s: float | None = None
         self._crops = self._frames = 0
@@ -106,11 +84,11 @@ class Watch:
         except ReleaseError as error:
             self._running.failed(error)
         else:
-            self._counters.crops += result.crops_classified
+            self._since_report.crops += result.crops_classified
             self._crops += result.crops_classified
             self._tell_motion(result.motion)
-        self._counters.busy_s += time.monotonic() - begin
-        self._counters.frames += 1
+        self._since_report.busy_s += time.monotonic() - begin
+        self._since_report.frames += 1
         self._frames += 1
         self._feed()
         self._report()
@@ -149,10 +127,10 @@ class Watch:
         self._fed_s = now
 
     def _report(self) -> None:
-        elapsed_s = time.monotonic() - self._counters.since_s
+        elapsed_s = time.monotonic() - self._since_report.since_s
         if elapsed_s < METRICS_S:
             return
-        counted, self._counters = self._counters, Counters()
+        counted, self._since_report = self._since_report, _SinceReport()
         self._on_tick()
         self._on_metrics(
             {

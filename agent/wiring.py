@@ -1,20 +1,31 @@
-"""Owns how the parts of a running agent hang together: who tells whom. Refuses to do any of their work.
+"""Owns how the parts of the agent hang together: who tells whom. Refuses to do any of their work.
+
+Parts tell each other in a circle (a notice starts an update, an update swaps the model, its trial is told of): each
+gets its callbacks when it is made, and where the circle closes they are methods of ``Agent``, bound late.
 
 Threads: the main one watches; one updates; paho's talks to the broker; the camera's reads. What they share is the
 slots (locked inside), the reporter (locked inside) and one offered model (locked inside ``RunningModel``).
 """
 
+import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from agent.camera.camera import Camera
 from agent.config import AgentConfig
 from agent.home.metrics import StageTimes
 from agent.home.reporter import Reporter
-from agent.updates.installer import Updater
+from agent.updates.download import Downloads
+from agent.updates.installer import Installer
 from agent.updates.lifecycle import Transition
+from agent.updates.plan import Policy
+from agent.updates.progress import Progress
+from agent.updates.record import Slot
 from agent.updates.running_model import RunningModel
-from agent.updates.schedule import UpdateThread
+from agent.updates.schedule import UpdateSchedule
+from agent.updates.selftest import run_selftest
 from agent.updates.slots import Slots
 from agent.updates.starts import HEALTHY_S, StartCount
 from agent.vision.classifier import load_classifier
@@ -22,30 +33,68 @@ from agent.vision.pipeline import Pipeline, PipelineSettings
 from agent.vision.sightings import Sighting, SightingLog
 from agent.watch import Watch
 from contract.errors import InputError, PeerError
-from contract.topics import edge_release_topic
+from contract.topics import ReleaseNotice, edge_release_topic
+from contract.trust import TrustedSite
+
+
+def make_installer(
+    config: AgentConfig,
+    slots: Slots,
+    progress: Progress,
+    *,
+    wait: Callable[[float], bool],
+    hot: bool,
+    on_trial: Callable[[Slot], None] = lambda slot: None,
+    on_bytes: Callable[[int], None] = lambda count: None,
+) -> Installer:
+    """Return the installer of this device; ``wait`` as ``Downloads`` takes it, the rest as ``Installer`` does."""
+    headers = {"Kinwatch-Device": config.id}
+    return Installer(
+        slots=slots,
+        site=TrustedSite(config.relay.url, config.relay.root, config.data / "trust", headers=headers),
+        downloads=Downloads(config.data / "downloads", config.relay.url, wait=wait, headers=headers),
+        policy=Policy(config.model.name, config.id),
+        channel=config.model.channel,
+        attempts=config.trial.attempts,
+        progress=progress,
+        hot=hot,
+        self_test=partial(run_selftest, time_limit_s=config.trial.selftest_s),
+        on_trial=on_trial,
+        on_bytes=on_bytes,
+    )
+
+
+def _make_reporter(config: AgentConfig, on_notice: Callable[[ReleaseNotice], None]) -> Reporter:
+    notices = edge_release_topic(config.relay.name, config.model.name, config.model.channel)
+    return Reporter(config.mqtt.address(), config.id, notices, on_notice=on_notice)
+
+
+def _pipeline_settings(config: AgentConfig) -> PipelineSettings:
+    return PipelineSettings(
+        device=config.id, motion=config.motion, tracking=config.tracking, consensus=config.consensus
+    )
 
 
 class Agent:
     """A running agent, made of its parts; ``watch`` runs it."""
 
-    def __init__(self, config: AgentConfig, slots: Slots, updater: Updater) -> None:
+    def __init__(self, config: AgentConfig, slots: Slots, ending: threading.Event) -> None:
+        """Make the parts; ``ending`` ends the waits of an update."""
         self.config = config
         self.slots = slots
-        self.updater = updater
-        notices = edge_release_topic(config.relay.name, config.model.name, config.model.channel)
-        self.reporter = Reporter(config.mqtt.address(), config.id, notices)
+        self.reporter = _make_reporter(config, self._noticed)
         self.log = SightingLog(config.data)
-        settings = PipelineSettings(config.id, config.motion, config.tracking, config.consensus)
-        self.pipeline = Pipeline(settings, self._sighted)
+        self.pipeline = Pipeline(_pipeline_settings(config), self._sighted)
+        self.progress = Progress(config.data, self.reporter.update)
         self.running = RunningModel(
             slots, use=self.pipeline.use, load=load_classifier, told=self._moved, starts=StartCount(config.data)
         )
-        self.updating = UpdateThread(updater, config.relay.poll_s)
+        installer = make_installer(
+            config, slots, self.progress, wait=ending.wait, hot=True, on_trial=self.running.offer
+        )
+        self.schedule = UpdateSchedule(installer, config.relay.poll_s)
         self._times = StageTimes()
         self._started_s = time.monotonic()
-        updater.activate = self.running.offer
-        updater.progress.tell = self.reporter.update
-        self.reporter.on_notice = self.updating.notice
 
     def watch(self, camera: Camera) -> None:
         """Watch until the camera ends.
@@ -64,11 +113,11 @@ class Agent:
         self.reporter.start()
         try:
             self.running.start()
-            self.updating.start()
+            self.schedule.start()
             self._run(watch, camera)
         finally:
             self.pipeline.finish()
-            self.updating.end()
+            self.schedule.end()
             self.reporter.stop()
 
     def _run(self, watch: Watch, camera: Camera) -> None:
@@ -80,13 +129,16 @@ class Agent:
             raise
         self.running.ended()
 
+    def _noticed(self, notice: ReleaseNotice) -> None:
+        self.schedule.notice(notice)
+
     def _sighted(self, sighting: Sighting) -> None:
         self.log.write(sighting)
         self.reporter.sighting(sighting.payload())
 
     def _moved(self, transition: Transition) -> None:
-        self.updater.progress.moved(transition)
-        self.updating.wake()
+        self.progress.moved(transition)
+        self.schedule.wake()
 
     def _tick(self) -> None:
         self.slots.flush()

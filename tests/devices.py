@@ -9,11 +9,10 @@ from typing import Any
 
 import modelpatch
 from agent.updates.download import Downloads
-from agent.updates.installer import Updater
+from agent.updates.installer import Installer
 from agent.updates.lifecycle import ProbationPassed, TrialPassed
 from agent.updates.plan import Policy, Refusal
 from agent.updates.progress import Progress
-from agent.updates.proving import TrialSettings
 from agent.updates.record import Phase, Slot
 from agent.updates.selftest import SelfTestResult
 from agent.updates.slots import Slots
@@ -87,21 +86,22 @@ class Device:
         self.slots = Slots(data, "household")
         headers = {"Kinwatch-Device": DEVICE}
         self.downloads = Downloads(data / "downloads", url, wait=wait, headers=headers, timeout_s=2.0)
-        self.updater = Updater(
-            self.slots,
-            TrustedSite(url, site.builder.root, data / "trust", timeout_s=2.0, headers=headers),
-            self.downloads,
-            Policy("household", DEVICE),
-            TrialSettings(),
-            Progress(data, self.told.append),
-            "stable",
-            activate=self.swapped.append,
+        self.installer = Installer(
+            slots=self.slots,
+            site=TrustedSite(url, site.builder.root, data / "trust", timeout_s=2.0, headers=headers),
+            downloads=self.downloads,
+            policy=Policy("household", DEVICE),
+            channel="stable",
+            attempts=3,
+            progress=Progress(data, self.told.append),
+            hot=True,
+            on_trial=self.swapped.append,
             self_test=self_test or (lambda folder: SelfTestResult(0.0, 1.0)),
         )
 
     def update(self) -> Refusal | None:
         """Look at the site once and install what it has."""
-        return self.updater.update(self.updater.newest)
+        return self.installer.install(self.installer.newest)
 
     def commit(self) -> None:
         """Let the trial under way pass what it has not passed yet."""

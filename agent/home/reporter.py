@@ -32,14 +32,21 @@ STOP_LIMIT_S = 2.0
 class Reporter:
     """Talks to the broker from a thread of its own; all methods may be called from any thread.
 
-    ``notice_topic`` is where the relay tells of releases; ``on_notice``, set before ``start``, gets each.
+    ``notice_topic`` is where the relay tells of releases; ``on_notice`` gets each.
     """
 
-    def __init__(self, broker: BrokerAddress, device: str, notice_topic: str) -> None:
+    def __init__(
+        self,
+        broker: BrokerAddress,
+        device: str,
+        notice_topic: str,
+        *,
+        on_notice: Callable[[ReleaseNotice], None] = lambda notice: None,
+    ) -> None:
         self._broker = broker
         self._device = device
         self._notice_topic = notice_topic
-        self.on_notice: Callable[[ReleaseNotice], None] = lambda notice: None
+        self._on_notice = on_notice
         self._guard = threading.RLock()
         self._retained: dict[str, bytes] = {}
         self._waiting: deque[tuple[str, bytes]] = deque(maxlen=MOST_WAITING)
@@ -157,4 +164,4 @@ class Reporter:
         except InputError as error:
             log_event(logger, "notice.wrong", logging.WARNING, topic=message.topic, reason=error)
             return
-        self.on_notice(notice)
+        self._on_notice(notice)

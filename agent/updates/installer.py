@@ -6,7 +6,7 @@ found again by its digest, and the same order run once more completes it.
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import modelpatch
@@ -15,7 +15,6 @@ from agent.updates.download import Downloads
 from agent.updates.lifecycle import Rejected, TrialBegun
 from agent.updates.plan import FilePlan, How, Plan, Policy, Reason, Refusal, glance, make_plan, preflight
 from agent.updates.progress import Progress, UpdateState
-from agent.updates.proving import TrialSettings
 from agent.updates.record import Slot
 from agent.updates.selftest import SelfTestResult, run_selftest
 from agent.updates.slots import Slots
@@ -25,7 +24,7 @@ from contract.manifest import NAME, check_file, load_bundle
 from contract.release import ReleaseTarget
 from contract.trust import TrustedSite, VerifiedRelease
 
-logger = logging.getLogger("agent.update")
+logger = logging.getLogger("agent.installer")
 # Beside base and target a patch may use this much memory.
 PATCH_MEMORY_BYTES = 64 << 20
 QUIET = (Reason.CURRENT, Reason.BUSY)
@@ -39,31 +38,30 @@ class Found:
     beside: Mapping[str, Path]
 
 
-@dataclass
-class Updater:
+@dataclass(kw_only=True)
+class Installer:
     """Installs releases into the idle slot. Blocking, for one thread.
 
-    ``activate`` swaps a running agent to the slot of a trial; None when no agent runs: the next start tries it.
-    ``on_bytes`` is told of content as it arrives.
+    ``attempts``: the starts that a trial may have. ``hot``: an agent runs, and ``on_trial``, told of the slot, swaps
+    it to the trial now, which is its first start; else the next start of an agent is. ``on_bytes`` is told of content
+    as it arrives.
     """
 
     slots: Slots
     site: TrustedSite
     downloads: Downloads
     policy: Policy
-    trial: TrialSettings
-    progress: Progress
     channel: str
-    activate: Callable[[Slot], None] | None = None
-    self_test: Callable[[Path], SelfTestResult] | None = None
+    attempts: int
+    progress: Progress
+    hot: bool
+    self_test: Callable[[Path], SelfTestResult] = run_selftest
+    on_trial: Callable[[Slot], None] = lambda slot: None
     on_bytes: Callable[[int], None] = lambda count: None
+    _said: Refusal | None = field(default=None, init=False)
+    _bytes_before: int = field(default=0, init=False)
 
-    def __post_init__(self) -> None:
-        """Start with nothing told yet."""
-        self._said: Refusal | None = None
-        self._bytes_before = 0
-
-    def update(self, find: Callable[[], Found | Refusal]) -> Refusal | None:
+    def install(self, find: Callable[[], Found | Refusal]) -> Refusal | None:
         """Install what ``find`` gives and begin its trial; return why not, when a release is not for this device.
 
         Raises:
@@ -197,11 +195,10 @@ class Updater:
 
     def _self_test(self, slot: Slot, plan: Plan) -> None:
         self._tell(UpdateState.TESTING)
-        test = self.self_test or (lambda folder: run_selftest(folder, time_limit_s=self.trial.selftest_s))
         version = plan.manifest.version
         try:
             with self.progress.timed("selftest"):
-                result = test(self.slots.folder(slot))
+                result = self.self_test(self.slots.folder(slot))
         except ReleaseError as error:
             log_event(logger, "selftest.failed", logging.ERROR, version=version, reason=error)
             self.slots.apply(Rejected(str(error)))
@@ -210,10 +207,9 @@ class Updater:
         log_event(logger, "selftest.passed", version=version, worst=result.worst, run_ms=result.run_ms)
 
     def _begin_trial(self, slot: Slot, plan: Plan) -> None:
-        self.slots.apply(TrialBegun(self.trial.attempts, hot=self.activate is not None))
+        self.slots.apply(TrialBegun(self.attempts, hot=self.hot))
         self._tell(UpdateState.TRIAL)
-        if self.activate is not None:
-            self.activate(slot)
+        self.on_trial(slot)
 
     def _refuse(self, refusal: Refusal, release: VerifiedRelease | None = None) -> Refusal:
         """Say once why a release is not installed; one that runs already needs no word."""

@@ -11,25 +11,25 @@ import time
 from collections.abc import Callable
 
 from agent.updates.disk import disk_errors
-from agent.updates.installer import Updater
+from agent.updates.installer import Installer
 from agent.updates.plan import Reason, Refusal
 from contract.errors import KinwatchError, ReleaseError
 from contract.events import log_event
 from contract.topics import ReleaseNotice
 
-logger = logging.getLogger("agent.updating")
+logger = logging.getLogger("agent.schedule")
 FIRST_RETRY_S = 2.0
 START_JITTER_S = 2.0  # boards of one house that get power back together do not all ask at once
 
 
-class UpdateThread(threading.Thread):
-    """Runs ``updater`` when it is time; a daemon, because a killed update is completed by the next start."""
+class UpdateSchedule(threading.Thread):
+    """Runs ``installer`` when it is time; a daemon thread: the next start completes a killed update."""
 
     def __init__(
-        self, updater: Updater, poll_s: float, *, jitter: Callable[[float, float], float] = random.uniform
+        self, installer: Installer, poll_s: float, *, jitter: Callable[[float, float], float] = random.uniform
     ) -> None:
         super().__init__(name="update", daemon=True)
-        self._updater = updater
+        self._installer = installer
         self._poll_s = poll_s
         self._jitter = jitter
         self._changed = threading.Condition()
@@ -39,7 +39,7 @@ class UpdateThread(threading.Thread):
 
     def notice(self, notice: ReleaseNotice) -> None:
         """The relay says that it has a release: look within the notice's jitter, unless that release runs here."""
-        record = self._updater.slots.record
+        record = self._installer.slots.record
         held = record.held(record.running) if record.running else None
         if held is None or held.version != notice.version:
             log_event(logger, "update.noticed", version=notice.version, jitter_s=notice.jitter_s)
@@ -74,11 +74,11 @@ class UpdateThread(threading.Thread):
 
     def _attempt(self) -> float:
         """Make one update; return in how many seconds to look again."""
-        if self._updater.slots.record.trial:
+        if self._installer.slots.record.trial:
             return self._poll()  # the end of the trial wakes this thread
         try:
             with disk_errors():
-                refusal = self._updater.update(self._updater.newest)
+                refusal = self._installer.install(self._installer.newest)
         except ReleaseError:
             return self._poll()  # told, and remembered as bad: trying again would change nothing
         except KinwatchError as error:
@@ -94,7 +94,7 @@ class UpdateThread(threading.Thread):
         retry_s = min(self._poll_s, FIRST_RETRY_S * 2.0 ** min(self._failures, 20)) * self._jitter(0.5, 1.5)
         self._failures += 1
         log_event(logger, "update.failed", logging.ERROR, error=error, retry_s=retry_s)
-        self._updater.progress.failed(error)
+        self._installer.progress.failed(error)
         return retry_s
 
     def _poll(self) -> float:

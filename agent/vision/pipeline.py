@@ -43,7 +43,7 @@ class PipelineSettings:
     consensus: ConsensusSettings = field(default_factory=ConsensusSettings)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FrameResult:
     """What came of one frame. ``boxes``: x, y, width, height in pixels; ``tracks``: those seen in this frame."""
 
@@ -55,7 +55,7 @@ class FrameResult:
 
 
 @dataclass
-class Counters:
+class PipelineCounters:
     """Sums since the start; times are milliseconds of wall time spent in each part."""
 
     frames: int = 0
@@ -100,7 +100,7 @@ class Pipeline:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
-        self.counters = Counters()
+        self.counters = PipelineCounters()
         self._on_sighting = on_sighting
         self._wall_clock = wall_clock
         self._detector = MotionDetector(settings.motion)
@@ -136,7 +136,13 @@ class Pipeline:
         before = self.counters.crops
         if model is not None:
             sightings += self._vote(frame, seen, *model)
-        return FrameResult(bool(boxes), tuple(boxes), seen, self.counters.crops - before, tuple(sightings))
+        return FrameResult(
+            motion=bool(boxes),
+            boxes=tuple(boxes),
+            tracks=seen,
+            crops_classified=self.counters.crops - before,
+            sightings=tuple(sightings),
+        )
 
     def finish(self) -> list[Sighting]:
         """Decide every track that is still open, as at the end of a video, and forget them all."""
@@ -214,17 +220,17 @@ class Pipeline:
 
     def _sighting(self, track: int, follow: _Follow, decision: Decision, upgrade: bool) -> Sighting:
         return Sighting(
-            self.settings.device,
-            track,
-            decision.label,
-            decision.confidence,
-            decision.version,
-            follow.voted_index,
-            follow.voted_box,
-            decision.crops,
-            follow.first_index,
-            follow.last_index,
-            utc_text(follow.first_wall_s),
-            utc_text(follow.last_wall_s),
-            upgrade,
+            device=self.settings.device,
+            track=track,
+            label=decision.label,
+            confidence=decision.confidence,
+            version=decision.version,
+            frame=follow.voted_index,
+            box=follow.voted_box,
+            crops=decision.crops,
+            first_frame=follow.first_index,
+            last_frame=follow.last_index,
+            first_seen=utc_text(follow.first_wall_s),
+            last_seen=utc_text(follow.last_wall_s),
+            upgrade=upgrade,
         )

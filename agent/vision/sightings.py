@@ -22,7 +22,7 @@ logger = logging.getLogger("agent.sightings")
 LOG_NAME = "sightings.jsonl"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sighting:
     """One decided track.
 

@@ -125,7 +125,7 @@ def test_a_failed_self_test_is_remembered_and_never_fetched_again(
     def fails(folder: Path) -> SelfTestResult:
         raise ReleaseError("self-test: an answer is off by 0.9")
 
-    device.updater.self_test = fails
+    device.installer.self_test = fails
     with pytest.raises(ReleaseError, match="off by"):
         device.update()
     assert (device.version, device.slots.record.bad[0].version) == (1, 2)
@@ -299,7 +299,7 @@ def test_a_bundle_from_a_folder_is_installed_without_a_site(
 ) -> None:
     release = make_release(tmp_path / "usb", 7)
     server.requests.clear()
-    assert device.updater.update(lambda: device.updater.local(tmp_path / "usb" / "7")) is None
+    assert device.installer.install(lambda: device.installer.local(tmp_path / "usb" / "7")) is None
     assert device.holds(Slot.B, release)
     assert not server.requests
 
@@ -317,4 +317,4 @@ def test_a_rolled_out_share_leaves_the_others_alone(device: Device, site: Bundle
 def test_requests_say_which_device_asks(device: Device) -> None:
     pool = device.downloads._pool
     assert pool.headers["Kinwatch-Device"] == "porch"
-    assert device.updater.site._fetcher._pool.headers["Kinwatch-Device"] == "porch"
+    assert device.installer.site._fetcher._pool.headers["Kinwatch-Device"] == "porch"

@@ -8,7 +8,20 @@ import pytest
 from agent.vision.sightings import LOG_NAME, Sighting, SightingLog, utc_text
 from contract import topics
 
-SIGHTING = Sighting("porch", 7, "anna", 0.912345, 3, 120, (10, 20, 30, 90), 5, 100, 120, utc_text(0.0), utc_text(1.5))
+SIGHTING = Sighting(
+    device="porch",
+    track=7,
+    label="anna",
+    confidence=0.912345,
+    version=3,
+    frame=120,
+    box=(10, 20, 30, 90),
+    crops=5,
+    first_frame=100,
+    last_frame=120,
+    first_seen=utc_text(0.0),
+    last_seen=utc_text(1.5),
+)
 
 
 def lines(path: Path) -> list[dict]:
