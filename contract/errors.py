@@ -19,7 +19,7 @@ from modelpatch.errors import PatchError
 
 EXTRAS = {"agent": "agent", "edge_relay": "relay", "cloud_tools": "cloud"}  # of setup.cfg, by program
 MOST_FOREIGN = 200  # characters of a library's own words
-EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_CONFIG = 0, 1, 2, 78
+EXIT_DONE, EXIT_FAILED, EXIT_CONFIG = 0, 1, 78
 
 
 class KinwatchError(Exception):

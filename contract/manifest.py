@@ -200,13 +200,13 @@ def _stage(fields: Fields) -> Stage:
     if not all(isinstance(name, str) for name in operators):
         raise InputError(f"{fields.where}: operators must be strings")
     return Stage(
-        fields.name("file"),
-        fields.sha256("sha256"),
-        fields.integer("size", 1),
-        _tensor(fields.object("input")),
-        _tensor(fields.object("output")),
-        fields.boolean("edge_tpu"),
-        tuple(operators),
+        file=fields.name("file"),
+        sha256=fields.sha256("sha256"),
+        size=fields.integer("size", 1),
+        input=_tensor(fields.object("input")),
+        output=_tensor(fields.object("output")),
+        edge_tpu=fields.boolean("edge_tpu"),
+        operators=tuple(operators),
     )
 
 
@@ -236,11 +236,11 @@ def _selftest(fields: Fields) -> SelfTest:
             raise InputError(f"{fields.where}: expected[{i}] must be probabilities")
         rows.append(tuple(float(value) for value in row))
     return SelfTest(
-        fields.name("file"),
-        fields.sha256("sha256"),
-        fields.integer("size", 1),
-        tuple(rows),
-        fields.number("tolerance", 0, 1),
+        file=fields.name("file"),
+        sha256=fields.sha256("sha256"),
+        size=fields.integer("size", 1),
+        expected=tuple(rows),
+        tolerance=fields.number("tolerance", 0, 1),
     )
 
 

@@ -40,8 +40,8 @@ _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True)
-class Held:
-    """Checked bytes of an item: a file, or (when the disk refused) memory."""
+class CheckedBytes:
+    """Bytes of an item that have its digest: a file, or (when the disk refused) memory."""
 
     path: Path | None = None
     data: bytes = b""
@@ -55,13 +55,13 @@ class Supply:
         self._upstream = upstream
         self._use = use
         self._rest_s = rest_s
-        self._flights: dict[str, asyncio.Task[Held | KinwatchError]] = {}
+        self._flights: dict[str, asyncio.Task[CheckedBytes | KinwatchError]] = {}
         self._failed: dict[str, tuple[float, KinwatchError]] = {}
         self._memory: OrderedDict[str, bytes] = OrderedDict()
         self._slots = asyncio.Semaphore(FETCHES_AT_ONCE)
 
     @contextlib.asynccontextmanager
-    async def hold(self, item: Item, wait_s: float | None = None) -> AsyncIterator[Held]:
+    async def hold(self, item: Item, wait_s: float | None = None) -> AsyncIterator[CheckedBytes]:
         """Return the checked bytes of ``item``, safe from eviction inside the block.
 
         A fetch goes on when a waiter leaves, so that its next request finds more.
@@ -93,27 +93,27 @@ class Supply:
             flight.cancel()
         await asyncio.gather(*flights, return_exceptions=True)
 
-    async def _get(self, item: Item) -> Held:
+    async def _get(self, item: Item) -> CheckedBytes:
         if self._cache.usable(item):
             self._use.hits += 1
-            return Held(self._cache.path(item.sha256))
+            return CheckedBytes(self._cache.path(item.sha256))
         if item.sha256 in self._memory:
             self._use.hits += 1
-            return Held(data=self._memory[item.sha256])
+            return CheckedBytes(data=self._memory[item.sha256])
         outcome = await asyncio.shield(self._flight(item))
         if isinstance(outcome, KinwatchError):
             # A fresh one for each waiter: a raised exception collects the traceback of everyone who raises it.
             raise type(outcome)(str(outcome)) from outcome
         return outcome
 
-    def _flight(self, item: Item) -> "asyncio.Task[Held | KinwatchError]":
+    def _flight(self, item: Item) -> "asyncio.Task[CheckedBytes | KinwatchError]":
         if item.sha256 in self._flights:
             self._use.joined += 1
         else:
             self._flights[item.sha256] = asyncio.create_task(self._fly(item), name=f"fetch {item.path}")
         return self._flights[item.sha256]
 
-    async def _fly(self, item: Item) -> Held | KinwatchError:
+    async def _fly(self, item: Item) -> CheckedBytes | KinwatchError:
         try:
             return await self._obtain(item)
         except OSError as error:
@@ -126,11 +126,11 @@ class Supply:
         finally:
             del self._flights[item.sha256]
 
-    async def _obtain(self, item: Item) -> Held:
+    async def _obtain(self, item: Item) -> CheckedBytes:
         if self._cache.has(item.sha256):
             if await asyncio.to_thread(self._cache.check, item):
                 self._use.hits += 1
-                return Held(self._cache.path(item.sha256))
+                return CheckedBytes(self._cache.path(item.sha256))
             self._cache.drop_corrupt(item)
         failed_s, failure = self._failed.get(item.sha256, (0.0, None))
         if failure and time.monotonic() - failed_s < self._rest_s:
@@ -146,15 +146,15 @@ class Supply:
         self._failed.pop(item.sha256, None)
         return held
 
-    async def _fetch(self, item: Item) -> Held:
+    async def _fetch(self, item: Item) -> CheckedBytes:
         try:
             return await self._to_disk(item)
         except (OSError, StorageError) as error:
             reason = one_line(error)
             log_event(logger, "supply.disk_refused", logging.WARNING, path=item.path, error=reason)
-        return Held(data=await self._to_memory(item))
+        return CheckedBytes(data=await self._to_memory(item))
 
-    async def _to_disk(self, item: Item) -> Held:
+    async def _to_disk(self, item: Item) -> CheckedBytes:
         with self._cache.room_for(item):
             try:
                 await self._to_part(item)
@@ -164,7 +164,7 @@ class Supply:
                     raise
                 await self._to_part(item)  # somebody else filled the disk: our older entries made room
         self._cache.admit(item)
-        return Held(self._cache.path(item.sha256))
+        return CheckedBytes(self._cache.path(item.sha256))
 
     async def _to_part(self, item: Item) -> None:
         """Fetch into the part and return it its name. A resumed part may be damaged: it gets one try from zero."""

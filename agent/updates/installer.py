@@ -13,7 +13,7 @@ import modelpatch
 from agent.updates.disk import disk_errors, free_bytes
 from agent.updates.download import Downloads
 from agent.updates.lifecycle import Rejected, TrialBegun
-from agent.updates.plan import FilePlan, How, Plan, Policy, Reason, Refusal, glance, make_plan, preflight
+from agent.updates.plan import FilePlan, How, InstallPlan, Policy, Reason, Refusal, glance, make_plan, preflight
 from agent.updates.progress import Progress, UpdateState
 from agent.updates.record import Slot
 from agent.updates.selftest import SelfTestResult, run_selftest
@@ -116,16 +116,16 @@ class Installer:
         with self.progress.timed("refresh"):
             return find()
 
-    def _plan(self, found: Found) -> Plan | Refusal:
+    def _plan(self, found: Found) -> InstallPlan | Refusal:
         with self.progress.timed("plan"):
             on_disk = {**found.beside, **self.downloads.inventory(), **self.slots.inventory()}
             plan = make_plan(found.release, on_disk)
-        if isinstance(plan, Plan):
+        if isinstance(plan, InstallPlan):
             ways = {how.value: plan.count(how) for how in How}
             log_event(logger, "update.planned", version=plan.manifest.version, bytes=plan.fetch_bytes, **ways)
         return plan
 
-    def _preflight(self, plan: Plan) -> Refusal | None:
+    def _preflight(self, plan: InstallPlan) -> Refusal | None:
         refusal = preflight(plan, self.slots.record, self.policy, free_bytes(self.slots.data))
         if refusal is None:
             running = self.slots.record.running
@@ -134,7 +134,7 @@ class Installer:
             self._tell(UpdateState.PLANNED, before=held.version if held else None, after=version)
         return refusal
 
-    def _download(self, plan: Plan) -> dict[str, Path]:
+    def _download(self, plan: InstallPlan) -> dict[str, Path]:
         """Fetch and patch; return for each file of the release where its bytes are."""
         self._tell(UpdateState.DOWNLOADING)
         contents = plan.release.target.contents()
@@ -182,18 +182,18 @@ class Installer:
                 raise
         return target
 
-    def _materialise(self, plan: Plan, sources: Mapping[str, Path]) -> Slot:
+    def _materialise(self, plan: InstallPlan, sources: Mapping[str, Path]) -> Slot:
         self._tell(UpdateState.MATERIALISING)
         with self.progress.timed("materialise"):
             return self.slots.materialise(plan.release, sources)
 
-    def _verify(self, slot: Slot, plan: Plan) -> None:
+    def _verify(self, slot: Slot, plan: InstallPlan) -> None:
         self._tell(UpdateState.VERIFYING)
         with self.progress.timed("verify"):
             self.slots.seal(slot, plan.release)
             self.downloads.keep_only(())
 
-    def _self_test(self, slot: Slot, plan: Plan) -> None:
+    def _self_test(self, slot: Slot, plan: InstallPlan) -> None:
         self._tell(UpdateState.TESTING)
         version = plan.manifest.version
         try:
@@ -206,7 +206,7 @@ class Installer:
             raise
         log_event(logger, "selftest.passed", version=version, worst=result.worst, run_ms=result.run_ms)
 
-    def _begin_trial(self, slot: Slot, plan: Plan) -> None:
+    def _begin_trial(self, slot: Slot, plan: InstallPlan) -> None:
         self.slots.apply(TrialBegun(self.attempts, hot=self.hot))
         self._tell(UpdateState.TRIAL)
         self.on_trial(slot)

@@ -47,7 +47,7 @@ class FilePlan:
 
 
 @dataclass(frozen=True)
-class Plan:
+class InstallPlan:
     """What to do for a release, file by file."""
 
     release: VerifiedRelease
@@ -115,7 +115,7 @@ def glance(record: Record, version: int) -> Refusal | None:
     return Refusal(Reason.BAD, bad, version) if bad else None
 
 
-def make_plan(release: VerifiedRelease, on_disk: Mapping[str, Path]) -> Plan | Refusal:
+def make_plan(release: VerifiedRelease, on_disk: Mapping[str, Path]) -> InstallPlan | Refusal:
     """Choose for every file the way with the fewest bytes, given what is on the disk (digest to path)."""
     target = release.target
     try:
@@ -124,10 +124,10 @@ def make_plan(release: VerifiedRelease, on_disk: Mapping[str, Path]) -> Plan | R
     except InputError as error:
         return Refusal(Reason.CONTRACT, f"release {target.version} is not for this program: {error}")
     files = [_plan_file(name, entry, target, on_disk) for name, entry in target.files.items()]
-    return Plan(release, manifest, tuple(files))
+    return InstallPlan(release, manifest, tuple(files))
 
 
-def preflight(plan: Plan, record: Record, policy: Policy, free_bytes: int) -> Refusal | None:
+def preflight(plan: InstallPlan, record: Record, policy: Policy, free_bytes: int) -> Refusal | None:
     """Say why ``plan`` is not carried out here; None when it is."""
     target, version = plan.release.target, plan.release.target.version
     bad = record.refuses(version, plan.release.digest)
@@ -158,11 +158,11 @@ def in_rollout(seed: str, device: str, percent: float) -> bool:
 
 def _plan_file(name: str, entry: FileEntry, target: ReleaseTarget, on_disk: Mapping[str, Path]) -> FilePlan:
     if entry.sha256 in on_disk:
-        return FilePlan(name, entry, How.REUSE, on_disk[entry.sha256])
+        return FilePlan(name, entry, How.REUSE, source=on_disk[entry.sha256])
     usable = [patch for patch in target.patches if patch.file == name and patch.base in on_disk]
     best = min(usable, key=lambda patch: patch.size, default=None)
     if best and best.size < entry.size:
-        return FilePlan(name, entry, How.PATCH, on_disk[best.base], best)
+        return FilePlan(name, entry, How.PATCH, source=on_disk[best.base], patch=best)
     return FilePlan(name, entry, How.WHOLE)
 
 

@@ -171,7 +171,7 @@ def _held(top: Fields, key: str) -> Held | None:
     if top.value.get(key) is None:
         return None
     fields = top.object(key)
-    return Held(fields.integer("version", 1), fields.sha256("digest"), fields.boolean("proven"))
+    return Held(fields.integer("version", 1), fields.sha256("digest"), proven=fields.boolean("proven"))
 
 
 def _trial(fields: Fields) -> Trial:
@@ -179,11 +179,11 @@ def _trial(fields: Fields) -> Trial:
     if phase not in Phase.__members__.values():
         raise InputError(f"{fields.where}: phase must be trial or probation")
     return Trial(
-        _slot(fields, "slot"),
-        fields.integer("version", 1),
-        fields.sha256("digest"),
-        Phase(phase),
-        fields.integer("attempts_left"),
+        slot=_slot(fields, "slot"),
+        version=fields.integer("version", 1),
+        digest=fields.sha256("digest"),
+        phase=Phase(phase),
+        attempts_left=fields.integer("attempts_left"),
     )
 
 

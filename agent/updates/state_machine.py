@@ -116,7 +116,7 @@ def _begin(record: Record, event: Event, attempts_left: int) -> Transition:
     refusal = record.refuses(held.version, held.digest)
     if refusal or attempts_left < 0:
         raise TransitionError(refusal or "a trial needs an attempt")
-    trial = Trial(slot, held.version, held.digest, Phase.TRIAL, attempts_left)
+    trial = Trial(slot=slot, version=held.version, digest=held.digest, phase=Phase.TRIAL, attempts_left=attempts_left)
     return Transition(replace(record, trial=trial), Outcome.TRIAL_STARTED)
 
 

@@ -50,9 +50,13 @@ class Electorate:
     def of(manifest: Manifest, generation: int) -> "Electorate":
         """Return the electorate of a release."""
         thresholds, data = manifest.thresholds, manifest.familiarity
-        familiar = None if data is None else data.accept
         return Electorate(
-            generation, manifest.version, manifest.labels, thresholds.accept, thresholds.least_crops, familiar
+            generation=generation,
+            version=manifest.version,
+            labels=manifest.labels,
+            accept=thresholds.accept,
+            least_crops=thresholds.least_crops,
+            familiar=None if data is None else data.accept,
         )
 
 

@@ -64,7 +64,6 @@ class MotionDetector:
 
     def __init__(self, settings: MotionSettings | None = None) -> None:
         self.settings = settings or MotionSettings()
-        self.scene_changes = 0
         self.blind_frames = 0
         self._start((0, 0))
 
@@ -125,7 +124,6 @@ class MotionDetector:
     def _settling(self, change: Plane) -> bool:
         """Return whether a scene change happened just now; at its end the background model is thrown away."""
         if _share_of_grid(change) >= self.settings.scene_share:
-            self.scene_changes += self._settle_left == 0
             self._settle_left = self.settings.settle_frames + 1
         if not self._settle_left:
             self._blind_run = 0

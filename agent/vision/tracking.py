@@ -39,7 +39,6 @@ class Track:
 
     id: int
     box: Box
-    first_frame: int
     last_frame: int
     hits: int = 1
     velocity: tuple[float, float] = (0.0, 0.0)
@@ -89,7 +88,7 @@ def advance(tracks: Tracks, boxes: Sequence[Box], frame: int, settings: TrackSet
     missing = [track for track in tracks.living if track.id not in matched]
     kept = [track for track in missing if not _overdue(track, frame, settings)]
     fresh = _fresh_boxes(boxes, set(matched.values()))
-    started = [Track(tracks.next_id + i, box, frame, frame, size=(box[2], box[3])) for i, box in enumerate(fresh)]
+    started = [Track(tracks.next_id + i, box, frame, size=(box[2], box[3])) for i, box in enumerate(fresh)]
     moved = [replace(track, alone=_alone(track, moved + kept, frame, settings)) for track in moved]
     living = tuple(sorted([*moved, *kept, *started], key=lambda track: track.id))
     return Advance(

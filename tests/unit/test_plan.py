@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.updates.plan import How, Plan, Policy, Reason, Refusal, glance, in_rollout, make_plan, preflight
+from agent.updates.plan import How, InstallPlan, Policy, Reason, Refusal, glance, in_rollout, make_plan, preflight
 from agent.updates.record import BadRelease, Held, Phase, Record, Slot, Trial
 from contract.manifest import Manifest, Stage, parse_manifest
 from contract.release import Patch
@@ -42,14 +42,14 @@ def with_stages(release: VerifiedRelease, *stages: Stage) -> VerifiedRelease:
     return replace(release, manifest=manifest.to_bytes())
 
 
-def planned(release: VerifiedRelease, on_disk: Mapping[str, Path]) -> Plan:
+def planned(release: VerifiedRelease, on_disk: Mapping[str, Path]) -> InstallPlan:
     """Plan a release that must be possible."""
     plan = make_plan(release, on_disk)
-    assert isinstance(plan, Plan)
+    assert isinstance(plan, InstallPlan)
     return plan
 
 
-def ways(plan: Plan) -> dict[str, How]:
+def ways(plan: InstallPlan) -> dict[str, How]:
     """Return the way of each file."""
     return {file.name: file.how for file in plan.files}
 

@@ -13,7 +13,7 @@ from contract.errors import KinwatchError, PeerError, StorageError, TrustError
 from edge_relay.cache import DiskCache
 from edge_relay.catalog import Item
 from edge_relay.counters import CacheUse
-from edge_relay.supply import MEMORY_BYTES, Held, Supply
+from edge_relay.supply import MEMORY_BYTES, CheckedBytes, Supply
 from tests.site_builder import sha256
 from tests.unit.test_relay_cache import item_of
 
@@ -55,7 +55,7 @@ class Bench:
             return content(held)
 
 
-def content(held: Held) -> bytes:
+def content(held: CheckedBytes) -> bytes:
     return held.data if held.path is None else held.path.read_bytes()
 
 
@@ -166,7 +166,7 @@ def test_a_corrupt_entry_on_a_card_that_turned_read_only_is_passed_by(
         monkeypatch.setattr(Path, "unlink", refuse)
         monkeypatch.setattr(DiskCache, "part", lambda cache, sha256: tmp_path / "none" / sha256)
         async with bench.supply.hold(item) as held:
-            assert held == Held(None, DATA)
+            assert held == CheckedBytes(None, DATA)
 
     run(tmp_path, work)
 
@@ -177,7 +177,7 @@ def test_a_disk_that_refuses_makes_a_checked_pass_through(tmp_path: Path, number
         item = item_of(DATA)
         bench.upstream.disk_error = OSError(number, "refused")
         async with bench.supply.hold(item) as held:
-            assert held == Held(None, DATA)
+            assert held == CheckedBytes(None, DATA)
         assert await bench.read(item) == DATA
         assert bench.upstream.fetches == 2, "disk once, memory once, then from memory"
         bench.upstream.body = bytes(5)

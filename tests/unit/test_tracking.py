@@ -112,5 +112,5 @@ def test_settings_without_a_living_track_are_refused() -> None:
 
 
 def test_counting_needs_least_hits() -> None:
-    assert not counts(Track(1, (0, 0, 9, 30), 0, 3, hits=4), SETTINGS)
-    assert counts(Track(1, (0, 0, 9, 30), 0, 4, hits=5), SETTINGS)
+    assert not counts(Track(1, (0, 0, 9, 30), 3, hits=4), SETTINGS)
+    assert counts(Track(1, (0, 0, 9, 30), 4, hits=5), SETTINGS)
