@@ -30,7 +30,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Stage:
-    """One model file of the chain; the output of a stage is the input of the next."""
+    """One model file of the bundle; the output of a stage is the input of the next."""
 
     file: str
     sha256: str

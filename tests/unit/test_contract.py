@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from contract import sd_notify, topics
 from contract.broker import parse_broker
 from contract.config import load_config
-from contract.errors import ConfigError, InputError, PeerError, missing_package, run_command
+from contract.errors import ConfigError, InputError, PeerError, missing_package, one_line, run_command
 from contract.files import atomic_file, atomic_write, json_bytes, read_capped
 from contract.manifest import (
     Manifest,
@@ -89,6 +89,22 @@ def test_an_error_becomes_one_line_and_an_exit_code(
 
     assert run_command("prog", fail) == code
     assert capsys.readouterr().err == text + "\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (InputError("my  video.avi: no frame"), "my  video.avi: no frame"),
+        (InputError("x" * 300), "x" * 300),
+        (OSError(28, "No space left on device", "/data/x"), "/data/x: the disk is full"),
+        (OSError("cannot\nidentify"), "cannot identify"),
+        (ValueError("two\n  lines"), "two lines"),
+        (ValueError(), "ValueError"),
+        (RuntimeError("x" * 300), "x" * 197 + "..."),
+    ],
+)
+def test_whatever_the_error_it_is_said_in_one_line(error: Exception, line: str) -> None:
+    assert one_line(error) == line
 
 
 def test_a_missing_package_names_the_extra_that_brings_it(capsys: pytest.CaptureFixture[str]) -> None:
