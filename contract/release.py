@@ -15,6 +15,7 @@ from typing import Any
 from contract.checks import Fields, safe_name
 from contract.errors import InputError
 from contract.manifest import FileEntry
+from contract.rollout import LONGEST_JITTER_S
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def parse_release_target(custom: Any, where: str) -> ReleaseTarget:
         ),
         rollout_percent=top.integer("rollout_percent", 0, 100),
         rollout_seed=top.text("rollout_seed"),
-        jitter_s=top.integer("jitter_s", 0, 86_400),
+        jitter_s=top.integer("jitter_s", 0, LONGEST_JITTER_S),
         withdrawn=top.boolean("withdrawn"),
     )
 

@@ -4,7 +4,6 @@ Refuses to fetch, to read a disk and to look at a clock; everything it decides f
 """
 
 import enum
-import hashlib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from agent.updates.record import Record
 from contract.errors import InputError
 from contract.manifest import FileEntry, Manifest, parse_manifest
 from contract.release import Patch, ReleaseTarget
+from contract.rollout import in_rollout
 from contract.trust import VerifiedRelease
 
 # Names of TFLite's own operators; any other name needs code that a plain runtime lacks (Flex delegates, custom ones).
@@ -148,12 +148,6 @@ def preflight(plan: InstallPlan, record: Record, policy: Policy, free_bytes: int
     if needed > free_bytes:
         return Refusal(Reason.DISK, f"release {version} needs {needed} bytes of disk, {free_bytes} are free")
     return None
-
-
-def in_rollout(seed: str, device: str, percent: float) -> bool:
-    """Return whether a device is among the first ``percent`` of all; a higher percentage only adds devices."""
-    digest = hashlib.sha256(f"{seed}:{device}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64 * 100 < percent
 
 
 def _plan_file(name: str, entry: FileEntry, target: ReleaseTarget, on_disk: Mapping[str, Path]) -> FilePlan:

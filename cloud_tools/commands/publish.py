@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from contract.errors import PeerError
+from contract.rollout import LONGEST_JITTER_S
 
 if TYPE_CHECKING:
     from cloud_tools.publishing.publish import Order, Published
@@ -72,7 +73,7 @@ def refresh(site: Path, keys: Path | None) -> None:
 @keys_option
 @click.option("--channel", default="stable", show_default=True)
 @click.option("--rollout", type=click.IntRange(0, 100), default=100, show_default=True, help="Percent of devices.")
-@click.option("--jitter", type=click.IntRange(0, 86_400), default=0, show_default=True, metavar="SECONDS")
+@click.option("--jitter", type=click.IntRange(0, LONGEST_JITTER_S), default=0, show_default=True, metavar="SECONDS")
 @click.option(
     "--patches-from", type=click.IntRange(0, 8), default=3, show_default=True, help="Patch so many earlier releases."
 )

@@ -24,6 +24,7 @@ from contract.errors import InputError, StorageError, describe_os_error
 from contract.files import read_capped
 from contract.manifest import MOST_BYTES, NAME, Manifest, load_bundle, parse_manifest
 from contract.release import ReleaseTarget
+from contract.rollout import rollout_seed
 from contract.topics import ReleaseNotice
 
 
@@ -148,8 +149,7 @@ def _new_target(
         files=manifest.files(),
         patches=make_patches(order.bundle, manifest.files(), earlier, site, progress),
         rollout_percent=order.rollout_percent,
-        # Another seed for every release, so that not always the same devices go first.
-        rollout_seed=hashlib.sha256(data).hexdigest()[:16],
+        rollout_seed=rollout_seed(data),
         jitter_s=order.jitter_s,
     )
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.updates.plan import How, InstallPlan, Policy, Reason, Refusal, glance, in_rollout, make_plan, preflight
+from agent.updates.plan import How, InstallPlan, Policy, Reason, Refusal, glance, make_plan, preflight
 from agent.updates.record import BadRelease, Held, Phase, Record, Slot, Trial
 from contract.manifest import Manifest, Stage, parse_manifest
 from contract.release import Patch
@@ -171,23 +171,6 @@ def test_a_manifest_that_is_not_what_was_signed_for_is_refused(release: Verified
     assert refusal_of(with_target(release, files=files), Record("household")) is Reason.CONTRACT
     assert refusal_of(with_target(release, version=3), Record("household")) is Reason.CONTRACT
     assert refusal_of(replace(release, manifest=b'{"schema": 2}'), Record("household")) is Reason.CONTRACT
-
-
-def test_a_rollout_takes_its_share_and_only_ever_grows() -> None:
-    devices = [f"device-{number}" for number in range(2000)]
-    for percent in (0, 10, 50, 100):
-        share = sum(in_rollout("seed", device, percent) for device in devices) / len(devices) * 100
-        assert abs(share - percent) < 3
-    for device in devices[:200]:
-        steps = [in_rollout("seed", device, percent) for percent in range(0, 101, 5)]
-        assert steps == sorted(steps)
-
-
-def test_another_seed_takes_other_devices_first() -> None:
-    devices = [f"device-{number}" for number in range(500)]
-    first = {device for device in devices if in_rollout("a", device, 20)}
-    second = {device for device in devices if in_rollout("b", device, 20)}
-    assert len(first & second) < len(first) / 2
 
 
 def test_a_device_outside_the_rollout_waits(release: VerifiedRelease) -> None:
