@@ -18,6 +18,7 @@ from agent.updates.plan import Policy
 from agent.updates.selftest import run_selftest
 from agent.updates.slots import read_record, slot_problem
 from contract.errors import InputError, KinwatchError, PeerError, StorageError, one_line
+from contract.release import DEVICE_HEADER
 from contract.trust import TrustedSite
 
 LIMIT_S = 5.0
@@ -134,7 +135,7 @@ def _model(config: AgentConfig) -> str:
 
 
 def _site(config: AgentConfig, folder: Path) -> TrustedSite:
-    headers = {"Kinwatch-Device": config.id}
+    headers = {DEVICE_HEADER: config.id}
     return TrustedSite(config.relay.url, config.relay.root, folder, timeout_s=LIMIT_S, headers=headers)
 
 

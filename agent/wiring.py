@@ -33,6 +33,7 @@ from agent.vision.pipeline import Pipeline, PipelineSettings
 from agent.vision.sightings import Sighting, SightingLog
 from agent.watch import Watch
 from contract.errors import InputError, PeerError
+from contract.release import DEVICE_HEADER
 from contract.topics import ReleaseNotice, edge_release_topic
 from contract.trust import TrustedSite
 
@@ -48,7 +49,7 @@ def make_installer(
     on_bytes: Callable[[int], None] = lambda count: None,
 ) -> Installer:
     """Return the installer of this device; ``wait`` as ``Downloads`` takes it, the rest as ``Installer`` does."""
-    headers = {"Kinwatch-Device": config.id}
+    headers = {DEVICE_HEADER: config.id}
     return Installer(
         slots=slots,
         site=TrustedSite(config.relay.url, config.relay.root, config.data / "trust", headers=headers),

@@ -1,4 +1,5 @@
-"""Owns what is signed about a release: the paths of a publish site and the ``custom`` data of a release target.
+"""Owns what is signed about a release: the paths of a publish site, the ``custom`` data of its targets, and how a
+device names itself there.
 
 Refuses to fetch or to verify signatures (``contract.trust``) and to know what a model is (``contract.manifest``).
 
@@ -16,6 +17,8 @@ from contract.checks import Fields, safe_name
 from contract.errors import InputError
 from contract.manifest import FileEntry
 from contract.rollout import LONGEST_JITTER_S
+
+DEVICE_HEADER = "Kinwatch-Device"  # of every request to a site or relay: whom it counts for; believed for nothing
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,18 @@ def parse_release_target(custom: Any, where: str) -> ReleaseTarget:
         jitter_s=top.integer("jitter_s", 0, LONGEST_JITTER_S),
         withdrawn=top.boolean("withdrawn"),
     )
+
+
+def channel_pointer(version: int) -> dict[str, int]:
+    """Return the JSON object to sign for a channel that has ``version``."""
+    return {"v": 1, "version": version}
+
+
+def parse_channel_pointer(custom: Any, where: str) -> int:
+    """Return the version that the ``custom`` data of a channel's target gives it; InputError when it gives none."""
+    top = Fields(custom, where)
+    top.integer("v", 1, 1)
+    return top.integer("version", 1)
 
 
 def _entry(files: Fields, name: str) -> FileEntry:

@@ -26,7 +26,13 @@ from contract.compression import GZIP, unpacked
 from contract.errors import InputError, PeerError, TrustError, one_line
 from contract.events import log_event
 from contract.files import atomic_write, json_bytes, read_capped
-from contract.release import ReleaseTarget, channel_path, parse_release_target, release_path
+from contract.release import (
+    ReleaseTarget,
+    channel_path,
+    parse_channel_pointer,
+    parse_release_target,
+    release_path,
+)
 
 logger = logging.getLogger("contract.trust")
 MANIFEST_MOST_BYTES = 1 << 20
@@ -177,8 +183,9 @@ class SiteView:
         Raises: as ``TrustedSite.refresh``.
         """
         with self._site._translated():
-            info = self._updater.get_targetinfo(channel_path(model, channel))
-            return None if info is None else _channel_version(info.custom, model, channel)
+            path = channel_path(model, channel)
+            info = self._updater.get_targetinfo(path)
+            return None if info is None else parse_channel_pointer(info.custom, path)
 
     def release(self, model: str, version: int) -> VerifiedRelease:
         """Return the release ``version`` of ``model``, its manifest (a few KB) downloaded and verified.
@@ -252,9 +259,3 @@ def _capped(url: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
         if room < 0:
             raise DownloadError(f"{url}: longer than {DOCUMENT_MOST_BYTES} bytes")
         yield piece
-
-
-def _channel_version(custom: object, model: str, channel: str) -> int:
-    fields = Fields(custom, channel_path(model, channel))
-    fields.integer("v", 1, 1)
-    return fields.integer("version", 1)

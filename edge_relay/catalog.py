@@ -7,7 +7,6 @@ bytes it reads were verified by ``contract.trust`` before they came here.
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, TargetFile, Targets
@@ -15,7 +14,14 @@ from tuf.api.metadata import Metadata, TargetFile, Targets
 from contract.checks import Fields
 from contract.errors import InputError, TrustError
 from contract.events import log_event
-from contract.release import ReleaseTarget, channel_path, content_path, parse_release_target, release_path
+from contract.release import (
+    ReleaseTarget,
+    channel_path,
+    content_path,
+    parse_channel_pointer,
+    parse_release_target,
+    release_path,
+)
 from contract.trust import MANIFEST_MOST_BYTES
 
 logger = logging.getLogger("edge_relay.catalog")
@@ -118,12 +124,6 @@ def _add_channel(
     for channel in channels:
         if path == channel_path(model, channel):
             try:
-                versions[model, channel] = _channel_version(target.custom, path)
+                versions[model, channel] = parse_channel_pointer(target.custom, path)
             except InputError as error:
                 log_event(logger, "catalog.skipped", logging.WARNING, target=path, error=error)
-
-
-def _channel_version(custom: Any, path: str) -> int:
-    fields = Fields(custom, path)
-    fields.integer("v", 1, 1)
-    return fields.integer("version", 1)

@@ -10,8 +10,8 @@ from typing import Any
 
 from contract.checks import safe_name
 from contract.errors import InputError
+from contract.release import DEVICE_HEADER
 
-DEVICE_HEADER = "Kinwatch-Device"
 KINDS = ("metadata", "manifest", "content", "other")
 MOST_DEVICES = 2000  # the header is the sender's: without a limit, anybody could fill the memory with names
 OVERFLOW = "(others)"

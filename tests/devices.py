@@ -17,7 +17,7 @@ from agent.updates.record import Phase, Slot
 from agent.updates.selftest import SelfTestResult
 from agent.updates.slots import Slots
 from contract.manifest import NAME, load_bundle
-from contract.release import ReleaseTarget
+from contract.release import DEVICE_HEADER, ReleaseTarget
 from contract.trust import TrustedSite, VerifiedRelease
 from tests.bundles import write_bundle
 from tests.site_builder import SiteBuilder, sha256
@@ -84,7 +84,7 @@ class Device:
         self.told: list[dict[str, Any]] = []
         self.swapped: list[Slot] = []
         self.slots = Slots(data, "household")
-        headers = {"Kinwatch-Device": DEVICE}
+        headers = {DEVICE_HEADER: DEVICE}
         self.downloads = Downloads(data / "downloads", url, wait=wait, headers=headers, timeout_s=2.0)
         self.installer = Installer(
             slots=self.slots,

@@ -11,7 +11,14 @@ from tuf.api.metadata import TargetFile, Targets
 
 from contract.checks import Fields
 from contract.files import json_bytes
-from contract.release import ReleaseTarget, channel_path, parse_release_target, release_path
+from contract.release import (
+    ReleaseTarget,
+    channel_path,
+    channel_pointer,
+    parse_channel_pointer,
+    parse_release_target,
+    release_path,
+)
 
 # Releases. An update fetches 8.3 KB of metadata with 8 listed and 15.6 KB with 20, beside a patch of a few KB; the
 # publisher itself needs no more than it makes patches from.
@@ -48,7 +55,7 @@ class ModelRole:
         for path, file in self.targets.targets.items():
             if path.count("/") == 1:
                 channel = path.split("/")[1].removesuffix(".json")
-                found[channel] = Fields(file.custom, path).integer("version", 1)
+                found[channel] = parse_channel_pointer(file.custom, path)
         return found
 
     def add(self, target: ReleaseTarget, manifest: bytes) -> tuple[str, bytes]:
@@ -57,7 +64,7 @@ class ModelRole:
 
     def point(self, channel: str, version: int) -> tuple[str, bytes]:
         """Let ``channel`` have ``version``; return the path and bytes of the target file to write."""
-        pointer = {"v": 1, "version": version}
+        pointer = channel_pointer(version)
         return self._list(channel_path(self.model, channel), json_bytes(pointer), pointer)
 
     def _list(self, path: str, data: bytes, custom: Mapping[str, object]) -> tuple[str, bytes]:

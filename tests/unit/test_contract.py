@@ -28,7 +28,14 @@ from contract.manifest import (
     load_bundle,
     parse_manifest,
 )
-from contract.release import FileEntry, Patch, ReleaseTarget, parse_release_target
+from contract.release import (
+    FileEntry,
+    Patch,
+    ReleaseTarget,
+    channel_pointer,
+    parse_channel_pointer,
+    parse_release_target,
+)
 
 DIGEST = "0" * 63 + "a"
 JSON = st.recursive(
@@ -356,6 +363,23 @@ def test_a_release_target_round_trips() -> None:
 def test_any_custom_data_is_read_or_refused(custom: object) -> None:
     with contextlib.suppress(InputError):
         parse_release_target(custom, "t")
+
+
+def test_a_channel_pointer_round_trips() -> None:
+    assert channel_pointer(7) == {"v": 1, "version": 7}
+    assert parse_channel_pointer(channel_pointer(7), "household/stable.json") == 7
+
+
+@pytest.mark.parametrize("custom", [None, [], {}, {"version": 7}, {"v": 2, "version": 7}, {"v": 1, "version": 0}])
+def test_a_wrong_channel_pointer_is_refused_by_name(custom: object) -> None:
+    with pytest.raises(InputError, match="household/stable.json"):
+        parse_channel_pointer(custom, "household/stable.json")
+
+
+@given(JSON)
+def test_any_channel_pointer_is_read_or_refused(custom: object) -> None:
+    with contextlib.suppress(InputError):
+        assert parse_channel_pointer(custom, "t") >= 1
 
 
 # --- notifications to systemd ---------------------------------------------------------------------------------------
