@@ -7,7 +7,6 @@ it works on a copy of the trusted metadata and takes no lock.
 import datetime as dt
 import shutil
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from agent.updates.disk import free_bytes
 from agent.updates.plan import Policy
 from agent.updates.selftest import run_selftest
 from agent.updates.slots import read_record, slot_problem
+from contract.broker import connected
 from contract.errors import InputError, KinwatchError, PeerError, StorageError, one_line
 from contract.release import DEVICE_HEADER
 from contract.trust import TrustedSite
@@ -96,29 +96,9 @@ def _relay(config: AgentConfig) -> str:
 
 
 def _broker(config: AgentConfig) -> str:
-    import paho.mqtt.client as mqtt
-    from paho.mqtt.enums import CallbackAPIVersion
-
     address = config.mqtt.address()
-    client = mqtt.Client(CallbackAPIVersion.VERSION2)
-    client.connect_timeout = LIMIT_S
-    if address.user is not None:
-        client.username_pw_set(address.user, address.password)
-    if address.tls:
-        client.tls_set()
-    answers: list[str] = []
-    client.on_connect = lambda *event: answers.append(str(event[3]))
-    try:
-        client.connect(address.host, address.port)
-        limit_s = time.monotonic() + LIMIT_S
-        while not answers and time.monotonic() < limit_s and client.loop(timeout=1.0) == mqtt.MQTT_ERR_SUCCESS:
-            pass
-        client.disconnect()
-    except OSError as error:
-        raise PeerError(f"{address.host}:{address.port}: {error}") from error
-    if answers != ["Success"]:
-        raise PeerError(f"{address.host}:{address.port}: {answers[0] if answers else 'no answer'}")
-    return f"{address.host}:{address.port}"
+    with connected(address, LIMIT_S):
+        return str(address)
 
 
 def _model(config: AgentConfig) -> str:

@@ -1,11 +1,23 @@
-"""Owns how a broker's address is written in configurations and on command lines; refuses to connect."""
+"""Owns how a broker's address is written, and how one connects there; refuses to know what is said.
 
+paho is imported where it is used: the relay reads addresses here and connects with aiomqtt.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from contract.errors import InputError
+from contract.errors import InputError, PeerError
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import Client
+    from paho.mqtt.reasoncodes import ReasonCode
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}
+KEEPALIVE_S = 30  # a broker that vanished without a word is noticed after 1.5 times this
 
 
 @dataclass(frozen=True)
@@ -50,3 +62,74 @@ class MqttSettings:
     def address(self) -> BrokerAddress:
         """Return the broker's address; InputError when it is none."""
         return parse_broker(self.broker)
+
+
+def make_client(broker: BrokerAddress, client_id: str = "", make: "Callable[..., Client] | None" = None) -> "Client":
+    """Return a client that is set up for ``broker`` and not connected yet; ``make`` takes the place of paho's own."""
+    from paho.mqtt.client import Client
+    from paho.mqtt.enums import CallbackAPIVersion
+
+    client = (make or Client)(CallbackAPIVersion.VERSION2, client_id=client_id)
+    if broker.user is not None:
+        client.username_pw_set(broker.user, broker.password)
+    if broker.tls:
+        client.tls_set()
+    return client
+
+
+class Errand:
+    """A connection for one errand (``connected`` gives it), driven by the caller's thread, so that none outlives it.
+
+    Everything together, connecting included, takes at most ``limit_s`` seconds.
+    """
+
+    def __init__(self, broker: BrokerAddress, limit_s: float) -> None:
+        self._broker = broker
+        self._limit_s = limit_s
+        self._end_s = time.monotonic() + limit_s
+        self._answers: list[ReasonCode] = []
+        self.client = make_client(broker)
+        self.client.on_connect = lambda *event: self._answers.append(event[3])
+        self.client.on_publish = lambda *event: self._answers.append(event[3])
+
+    def connect(self) -> None:
+        """Connect and wait until the broker has agreed; PeerError or OSError if not."""
+        self.client.connect_timeout = self._limit_s
+        self.client.connect(self._broker.host, self._broker.port, KEEPALIVE_S)
+        self._await_answer()
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Leave ``payload`` at the broker (QoS 1, retained) and wait until it has acknowledged; as ``connect``."""
+        self.client.publish(topic, payload, qos=1, retain=True)
+        self._await_answer()
+
+    def _await_answer(self) -> None:
+        from paho.mqtt.client import error_string
+
+        while not self._answers:
+            left_s = self._end_s - time.monotonic()
+            if left_s <= 0:
+                raise PeerError(f"broker {self._broker}: no answer within {self._limit_s:g} s")
+            code = self.client.loop(min(left_s, 1.0))
+            if code and not self._answers:
+                raise PeerError(f"broker {self._broker}: {error_string(code)}")
+        reason = self._answers.pop(0)
+        if reason.is_failure:
+            raise PeerError(f"broker {self._broker}: {reason}")
+
+
+@contextlib.contextmanager
+def connected(broker: BrokerAddress, limit_s: float) -> Iterator[Errand]:
+    """Connect to ``broker`` for one errand, and leave again.
+
+    Raises:
+        PeerError: no connection, a refusal, or no answer within ``limit_s`` seconds.
+    """
+    errand = Errand(broker, limit_s)
+    try:
+        errand.connect()
+        yield errand
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that cannot be a host's
+        raise PeerError(f"broker {broker}: {getattr(error, 'strerror', None) or error}") from error
+    finally:
+        errand.client.disconnect()
