@@ -68,7 +68,7 @@ def install(config: AgentConfig, bundle: Path | None) -> int:
     start_logging(logging.WARNING)
     with open_slots(config.data, config.model.name, config.trial.attempts) as slots:
         slots.check()
-        progress = Progress(config.data, lambda fields: print(fields["state"], file=sys.stderr))
+        progress = Progress(config.data, lambda status: print(status.state, file=sys.stderr))
         installer = make_installer(
             config, slots, progress, wait=threading.Event().wait, hot=False, on_bytes=_ByteCounter()
         )

@@ -8,19 +8,19 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.camera.camera import Frame
-from agent.home.metrics import temperature
+from agent.home.metrics import temperature_c
 from agent.updates.proving import Proving, TrialSettings
 from agent.updates.record import Phase
 from agent.updates.running_model import RunningModel
 from agent.vision.pipeline import FrameResult
 from contract.errors import ReleaseError
 from contract.events import log_event
+from contract.messages import Metrics
 from contract.sd_notify import notify, watchdog_interval_s
 
 logger = logging.getLogger("agent.watch")
@@ -47,7 +47,7 @@ class Watch:
         settings: TrialSettings,
         *,
         on_motion: Callable[[bool], None],
-        on_metrics: Callable[[dict[str, Any]], None],
+        on_metrics: Callable[[Metrics], None],
         on_tick: Callable[[], None] = lambda: None,
     ) -> None:
         self._running = running
@@ -133,13 +133,13 @@ class Watch:
         counted, self._since_report = self._since_report, _SinceReport()
         self._on_tick()
         self._on_metrics(
-            {
-                "fps": round(counted.frames / elapsed_s, 2),
-                "frame_ms": round(counted.busy_s / counted.frames * 1000, 2),
-                "frames": self._frames,
-                "crops": self._crops,
-                **temperature(),
-            }
+            Metrics(
+                fps=round(counted.frames / elapsed_s, 2),
+                frame_ms=round(counted.busy_s / counted.frames * 1000, 2),
+                frames=self._frames,
+                crops=self._crops,
+                temperature_c=temperature_c(),
+            )
         )
 
 

@@ -10,8 +10,8 @@ slots (locked inside), the reporter (locked inside) and one offered model (locke
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from agent.camera.camera import Camera
 from agent.config import AgentConfig
@@ -30,11 +30,12 @@ from agent.updates.slots import Slots
 from agent.updates.starts import HEALTHY_S, StartCount
 from agent.vision.classifier import load_classifier
 from agent.vision.pipeline import Pipeline, PipelineSettings
-from agent.vision.sightings import Sighting, SightingLog
+from agent.vision.sightings import SightingLog
 from agent.watch import Watch
 from contract.errors import InputError, PeerError
+from contract.messages import Metrics, Sighting
 from contract.release import DEVICE_HEADER
-from contract.topics import ReleaseNotice, edge_release_topic
+from contract.topics import edge_release_topic
 from contract.trust import TrustedSite
 
 
@@ -65,9 +66,9 @@ def make_installer(
     )
 
 
-def _make_reporter(config: AgentConfig, on_notice: Callable[[ReleaseNotice], None]) -> Reporter:
+def _make_reporter(config: AgentConfig) -> Reporter:
     notices = edge_release_topic(config.relay.name, config.model.name, config.model.channel)
-    return Reporter(config.mqtt.address(), config.id, notices, on_notice=on_notice)
+    return Reporter(config.mqtt.address(), config.id, notices)
 
 
 def _pipeline_settings(config: AgentConfig) -> PipelineSettings:
@@ -83,7 +84,7 @@ class Agent:
         """Make the parts; ``ending`` ends the waits of an update."""
         self.config = config
         self.slots = slots
-        self.reporter = _make_reporter(config, self._noticed)
+        self.reporter = _make_reporter(config)
         self.log = SightingLog(config.data)
         self.pipeline = Pipeline(_pipeline_settings(config), self._sighted)
         self.progress = Progress(config.data, self.reporter.update)
@@ -108,10 +109,10 @@ class Agent:
             self.pipeline.step,
             self.config.trial,
             on_motion=self.reporter.motion,
-            on_metrics=lambda fields: self._metrics(fields, camera),
+            on_metrics=lambda metrics: self._metrics(metrics, camera),
             on_tick=self._tick,
         )
-        self.reporter.start()
+        self.reporter.start(self.schedule.notice)
         try:
             self.running.start()
             self.schedule.start()
@@ -130,12 +131,9 @@ class Agent:
             raise
         self.running.ended()
 
-    def _noticed(self, notice: ReleaseNotice) -> None:
-        self.schedule.notice(notice)
-
     def _sighted(self, sighting: Sighting) -> None:
         self.log.write(sighting)
-        self.reporter.sighting(sighting.payload())
+        self.reporter.sighting(sighting)
 
     def _moved(self, transition: Transition) -> None:
         self.progress.moved(transition)
@@ -146,8 +144,9 @@ class Agent:
         if time.monotonic() - self._started_s > HEALTHY_S:
             self.running.healthy()
 
-    def _metrics(self, fields: dict[str, Any], camera: Camera) -> None:
+    def _metrics(self, metrics: Metrics, camera: Camera) -> None:
         slot = self.running.slot
         held = self.slots.record.held(slot) if slot else None
-        more = {"version": held.version if held else None, "slot": slot, "dropped": camera.dropped}
-        self.reporter.metrics({**fields, **self._times.take(self.pipeline.counters.fields()), **more})
+        metrics = self._times.add(metrics, self.pipeline.counters.fields())
+        version = held.version if held else None
+        self.reporter.metrics(replace(metrics, version=version, slot=slot, dropped=camera.dropped))

@@ -20,10 +20,10 @@ from agent.vision.classifier import load_classifier
 from agent.vision.consensus import ConsensusSettings
 from agent.vision.motion import MotionDetector, MotionSettings
 from agent.vision.pipeline import Pipeline, PipelineSettings
-from agent.vision.sightings import Sighting
 from agent.vision.tracking import Track, Tracks, TrackSettings, advance
 from cloud_tools.datasets.labels import Labels, load_labels
 from cloud_tools.inputs import LABELS, sample_video
+from contract.messages import Sighting
 from contract.preprocess import Box, Image
 
 TINY = Path(__file__).parents[1] / "tests" / "vectors" / "bundle_tiny"

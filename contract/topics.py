@@ -1,18 +1,23 @@
-"""Owns the MQTT topics and the JSON that goes over them; refuses to connect to anything.
+"""Owns the MQTT topics: what is said where, about which device or release. Refuses payloads (``contract.messages``).
 
-All payloads are JSON objects with ``v`` (schema) first; unknown fields pass. Topics under ``kinwatch/home/`` stay at
-home: a bridge to the cloud must never carry them.
+Topics under ``kinwatch/home/`` stay at home: a bridge to the cloud must never carry them.
 """
 
-import json
-from dataclasses import dataclass
-from typing import Any
+import enum
 
-from contract.checks import Fields, parse_object, safe_name
+from contract.checks import safe_name
 from contract.errors import InputError
 
-SCHEMA = 1
-MOST_BYTES = 16_384  # an embedded broker's default limit is 20 KB
+
+class Kind(enum.StrEnum):
+    """What is said on a topic; the values are the words that topics are made of."""
+
+    RELEASES = "releases"
+    STATUS = "status"
+    UPDATE = "update"
+    METRICS = "metrics"
+    MOTION = "motion"
+    SIGHTINGS = "sightings"
 
 
 def release_topic(model: str, channel: str) -> str:
@@ -26,7 +31,7 @@ def edge_release_topic(relay: str, model: str, channel: str) -> str:
 
 
 def status_topic(device: str) -> str:
-    """Device: ``online`` or ``offline`` (retained; offline is the last will)."""
+    """Device: online or offline (retained; offline is the last will)."""
     return f"kinwatch/devices/{device}/status"
 
 
@@ -45,53 +50,42 @@ def home_topic(device: str, leaf: str) -> str:
     return f"kinwatch/home/{device}/{leaf}"
 
 
+def topic_kind(topic: str) -> Kind:
+    """Return what is said on ``topic``; InputError when it is none of ours."""
+    parts = _parts(topic)
+    return Kind.RELEASES if _is_release(parts) else _split_device(parts)[1]
+
+
 def split_release_topic(topic: str) -> tuple[str, str]:
     """Return (model, channel) of a topic made by ``release_topic`` or ``edge_release_topic``; else InputError."""
-    parts = topic.split("/")
-    if len(parts) < 4 or parts[-3] != "releases":
-        raise InputError(f"topic {topic!r} names no release")
-    return safe_name(parts[-2], "topic"), safe_name(parts[-1], "topic")
+    parts = _parts(topic)
+    if not _is_release(parts):
+        raise InputError(f"topic {'/'.join(parts)} names no release")
+    return parts[-2], parts[-1]
 
 
-def encode(**fields: Any) -> bytes:
-    """Return the payload for ``fields``, with ``v`` first.
-
-    Raises:
-        ValueError: longer than MOST_BYTES, or not JSON.
-    """
-    data = json.dumps({"v": SCHEMA, **fields}, allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode()
-    if len(data) > MOST_BYTES:
-        raise ValueError(f"MQTT payload of {len(data)} bytes, over {MOST_BYTES}")
-    return data
+def split_device_topic(topic: str) -> tuple[str, Kind]:
+    """Return (device, what is said) of a topic that a device speaks on; else InputError."""
+    return _split_device(_parts(topic))
 
 
-def decode(payload: bytes, what: str) -> Fields:
-    """Read a payload.
-
-    Raises:
-        InputError: too long, not a JSON object, or a schema this program does not know.
-    """
-    if len(payload) > MOST_BYTES:
-        raise InputError(f"{what}: longer than {MOST_BYTES} bytes")
-    fields = Fields(parse_object(payload, what), what)
-    if fields.integer("v", 1) != SCHEMA:
-        raise InputError(f"{what}: schema {fields.value['v']}, this program knows {SCHEMA}")
-    return fields
+def _parts(topic: str) -> list[str]:
+    if len(topic) > 400:
+        raise InputError(f"topic of {len(topic)} characters")
+    return [safe_name(part, "topic") for part in topic.split("/")]
 
 
-@dataclass(frozen=True)
-class ReleaseNotice:
-    """A hint that a release exists; it is trusted for nothing, the signed metadata decides."""
+def _is_release(parts: list[str]) -> bool:
+    match parts:
+        case ["kinwatch", "releases", _, _] | ["kinwatch", "edge", _, "releases", _, _]:
+            return True
+    return False
 
-    version: int
-    jitter_s: float = 0.0
 
-    def payload(self) -> bytes:
-        """Return the MQTT payload."""
-        return encode(version=self.version, jitter_s=self.jitter_s)
-
-    @staticmethod
-    def parse(payload: bytes) -> "ReleaseNotice":
-        """Read an MQTT payload; InputError when it is none."""
-        fields = decode(payload, "release notice")
-        return ReleaseNotice(fields.integer("version", 1), fields.number("jitter_s", 0, 86_400))
+def _split_device(parts: list[str]) -> tuple[str, Kind]:
+    match parts:
+        case ["kinwatch", "devices", device, "status" | "update" | "metrics" as kind]:
+            return device, Kind(kind)
+        case ["kinwatch", "home", device, "motion" | "sightings" as kind]:
+            return device, Kind(kind)
+    raise InputError(f"topic {'/'.join(parts)} is none of ours")

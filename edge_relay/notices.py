@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterable
 
 import aiomqtt
 
-from contract.broker import BrokerAddress
+from contract.broker import KEEPALIVE_S, BrokerAddress
 from contract.errors import InputError
 from contract.events import log_event
+from contract.messages import ReleaseNotice
 from contract.release import ReleaseTarget
-from contract.topics import ReleaseNotice, edge_release_topic, release_topic, split_release_topic
+from contract.topics import edge_release_topic, release_topic, split_release_topic
 
 logger = logging.getLogger("edge_relay.notices")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 ANSWER_S = 10.0  # the longest wait for any answer of the broker
-KEEPALIVE_S = 30  # a broker that vanished without a word is noticed after 1.5 times this
 Hint = Callable[[str, str, int], None]
 
 
@@ -113,7 +113,7 @@ class Notices:
             self._changed.clear()
             for topic, news in list(self._announced.items()):
                 if sent.get(topic) != news:
-                    await client.publish(topic, news[0].payload(), qos=1, retain=True)
+                    await client.publish(topic, news[0].encode(), qos=1, retain=True)
                     sent[topic] = news
             await self._changed.wait()
 

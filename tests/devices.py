@@ -17,6 +17,7 @@ from agent.updates.record import Phase, Slot
 from agent.updates.selftest import SelfTestResult
 from agent.updates.slots import Slots
 from contract.manifest import NAME, load_bundle
+from contract.messages import UpdateStatus
 from contract.release import DEVICE_HEADER, ReleaseTarget
 from contract.trust import TrustedSite, VerifiedRelease
 from tests.bundles import write_bundle
@@ -81,7 +82,7 @@ class Device:
     ) -> None:
         data.mkdir(parents=True, exist_ok=True)
         self.data = data
-        self.told: list[dict[str, Any]] = []
+        self.told: list[UpdateStatus] = []
         self.swapped: list[Slot] = []
         self.slots = Slots(data, "household")
         headers = {DEVICE_HEADER: DEVICE}

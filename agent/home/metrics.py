@@ -1,7 +1,10 @@
 """Owns what the metrics message says of the machine and the pipeline. Refuses to send it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+
+from contract.messages import Metrics
 
 _THERMAL = Path("/sys/class/thermal/thermal_zone0/temp")
 
@@ -12,17 +15,25 @@ class StageTimes:
     def __init__(self) -> None:
         self._last: dict[str, float] = {}
 
-    def take(self, counters: Mapping[str, float]) -> dict[str, float]:
-        """Return ``motion_ms`` and ``tracking_ms`` a frame and ``classify_ms`` a crop since the last call."""
+    def add(self, metrics: Metrics, counters: Mapping[str, float]) -> Metrics:
+        """Return ``metrics`` with ``motion_ms`` and ``tracking_ms`` a frame and ``classify_ms`` a crop."""
         grown = {key: value - self._last.get(key, 0.0) for key, value in counters.items()}
         self._last = dict(counters)
-        per = {"motion_ms": "frames", "tracking_ms": "frames", "classify_ms": "crops"}
-        return {key: round(grown[key] / grown[count], 3) for key, count in per.items() if grown.get(count)}
+
+        def mean(key: str, count: str) -> float | None:
+            return round(grown[key] / grown[count], 3) if grown[count] else None
+
+        return replace(
+            metrics,
+            motion_ms=mean("motion_ms", "frames"),
+            tracking_ms=mean("tracking_ms", "frames"),
+            classify_ms=mean("classify_ms", "crops"),
+        )
 
 
-def temperature() -> dict[str, float]:
-    """Return the board's temperature in degrees Celsius where the kernel tells it."""
+def temperature_c() -> float | None:
+    """Return the board's temperature in degrees Celsius; None where the kernel does not tell it."""
     try:
-        return {"temperature_c": int(_THERMAL.read_text()) / 1000}
+        return int(_THERMAL.read_text()) / 1000
     except (OSError, ValueError):
-        return {}
+        return None

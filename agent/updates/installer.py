@@ -14,13 +14,14 @@ from agent.updates.disk import disk_errors, free_bytes
 from agent.updates.download import Downloads
 from agent.updates.lifecycle import Rejected, TrialBegun
 from agent.updates.plan import FilePlan, How, InstallPlan, Policy, Reason, Refusal, glance, make_plan, preflight
-from agent.updates.progress import Progress, UpdateState
+from agent.updates.progress import Progress
 from agent.updates.record import Slot
 from agent.updates.selftest import SelfTestResult, run_selftest
 from agent.updates.slots import Slots
 from contract.errors import InputError, PeerError, ReleaseError, StorageError
 from contract.events import log_event
 from contract.manifest import NAME, check_file, load_bundle
+from contract.messages import UpdateState
 from contract.release import ReleaseTarget
 from contract.trust import TrustedSite, VerifiedRelease
 

@@ -4,41 +4,22 @@ The kept file, data/last_update.json, is for people: nothing is decided from it,
 """
 
 import contextlib
-import enum
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from agent.updates.lifecycle import Outcome, Transition
-from contract.checks import Fields, parse_object
+from contract.checks import parse_object
 from contract.errors import InputError, KinwatchError, PeerError, TrustError
 from contract.events import log_event
 from contract.files import atomic_write, json_bytes, read_capped
+from contract.messages import ERROR_MOST, MOST_BYTES, UpdateState, UpdateStatus
 
 logger = logging.getLogger("agent.progress")
-ERROR_MOST = 500  # characters
-
-
-class UpdateState(enum.StrEnum):
-    """Where an update stands, as published in ``kinwatch/devices/<id>/update``."""
-
-    PLANNED = "planned"
-    DOWNLOADING = "downloading"
-    MATERIALISING = "materialising"
-    VERIFYING = "verifying"
-    TESTING = "testing"
-    TRIAL = "trial"
-    PROBATION = "probation"
-    COMMITTED = "committed"
-    ROLLED_BACK = "rolled_back"
-    REJECTED = "rejected"
-    REFUSED = "refused"
-    FAILED = "failed"
-
-
+KEPT_NAME = "last_update.json"
 _KEPT = frozenset(UpdateState) - {
     UpdateState.PLANNED,
     UpdateState.DOWNLOADING,
@@ -46,8 +27,6 @@ _KEPT = frozenset(UpdateState) - {
     UpdateState.VERIFYING,
     UpdateState.TESTING,
 }
-
-
 _STATES = {
     Outcome.TRIAL_PASSED: UpdateState.PROBATION,
     Outcome.COMMITTED: UpdateState.COMMITTED,
@@ -56,34 +35,11 @@ _STATES = {
 }
 
 
-@dataclass(frozen=True)
-class UpdateStatus:
-    """One moment of an update. ``received`` counts body bytes, metadata included; durations are in ms by step."""
-
-    state: UpdateState
-    before: int | None = None
-    after: int | None = None
-    received: int = 0
-    durations_ms: dict[str, int] = field(default_factory=dict)
-    error: str | None = None
-
-    def fields(self) -> dict[str, Any]:
-        """Return the members of the MQTT payload."""
-        return {
-            "state": self.state,
-            "from": self.before,
-            "to": self.after,
-            "bytes": self.received,
-            "durations_ms": self.durations_ms,
-            "error": self.error,
-        }
-
-
 class Progress:
-    """The status of the update under way or last made; ``tell`` gets the fields at every change."""
+    """The status of the update under way or last made; ``tell`` gets it at every change."""
 
-    def __init__(self, data: Path, tell: Callable[[dict[str, Any]], None] = lambda fields: None) -> None:
-        self._path = data / "last_update.json"
+    def __init__(self, data: Path, tell: Callable[[UpdateStatus], None] = lambda status: None) -> None:
+        self._path = data / KEPT_NAME
         self.tell = tell
         self._status = self._settled = _last_status(data)  # a trial goes on after a restart, and keeps its versions
         self._durations: dict[str, int] = dict(self._status.durations_ms) if self._status else {}
@@ -112,7 +68,7 @@ class Progress:
         changes = {"error": None, **fields, "durations_ms": dict(self._durations)}
         self._status = replace(before, state=state, **changes)
         self._failing = state is UpdateState.FAILED
-        self.tell(self._status.fields())
+        self.tell(self._status)
         if state in _KEPT:
             self._keep(self._status)
 
@@ -129,7 +85,7 @@ class Progress:
         """The site verifies and has nothing new: a failure that was told is over, and what was before holds again."""
         self._status = self._settled
         if self._failing and self._settled:
-            self.tell(self._settled.fields())
+            self.tell(self._settled)
         self._failing = False
 
     def moved(self, transition: Transition) -> None:
@@ -150,21 +106,15 @@ class Progress:
 def last_update(data: Path) -> dict[str, Any] | None:
     """Return the fields of the update last made, or None when there is none that can be read."""
     try:
-        return parse_object(read_capped(data / "last_update.json", 100_000), "last_update.json")
+        return parse_object(read_capped(data / KEPT_NAME, MOST_BYTES), KEPT_NAME)
     except (OSError, InputError):
         return None
 
 
 def _last_status(data: Path) -> UpdateStatus | None:
     """Return the status that was kept, unless it is of a failure that is over with the process that had it."""
-    kept = last_update(data)
     try:
-        fields = Fields(kept, "last_update.json")
-        state = UpdateState(fields.text("state"))
-        before, after = (None if fields.value.get(key) is None else fields.integer(key) for key in ("from", "to"))
-        steps = fields.object("durations_ms")
-        durations = {key: steps.integer(key) for key in steps.value}
-        received = fields.integer("bytes")
-    except (InputError, ValueError):  # ValueError: no state that is known here
+        kept = UpdateStatus.parse(read_capped(data / KEPT_NAME, MOST_BYTES))
+    except (OSError, InputError):
         return None
-    return None if state is UpdateState.FAILED else UpdateStatus(state, before, after, received, durations)
+    return None if kept.state is UpdateState.FAILED else replace(kept, error=None)

@@ -15,7 +15,7 @@ from agent.updates.installer import Installer
 from agent.updates.plan import Reason, Refusal
 from contract.errors import KinwatchError, ReleaseError
 from contract.events import log_event
-from contract.topics import ReleaseNotice
+from contract.messages import ReleaseNotice
 
 logger = logging.getLogger("agent.schedule")
 FIRST_RETRY_S = 2.0

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from agent.camera.camera import Frame
 from agent.vision.consensus import ConsensusSettings, Decision, Electorate, Votes, add_vote, decide, hears, wants_crop
 from agent.vision.motion import MotionDetector, MotionSettings
-from agent.vision.sightings import Sighting, utc_text
+from agent.vision.sightings import utc_text
 from agent.vision.tracking import Track, Tracks, TrackSettings, advance, counts
 from contract.manifest import Manifest
+from contract.messages import Sighting
 from contract.preprocess import Box, Image, crop
 
 

@@ -1,4 +1,4 @@
-"""Owns what a sighting is, as data, and the device's own log of them. Refuses pictures: none is ever written or sent.
+"""Owns the device's own log of sightings. Refuses pictures: none is ever written.
 
 The log is one JSON object a line. It is bounded, and a disk that is full loses lines, never frames.
 """
@@ -8,47 +8,15 @@ import datetime as dt
 import errno
 import logging
 import os
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from contract import topics
 from contract.errors import describe_os_error
 from contract.events import log_event
 from contract.files import atomic_rename
-from contract.preprocess import Box
+from contract.messages import Sighting
 
 logger = logging.getLogger("agent.sightings")
 LOG_NAME = "sightings.jsonl"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sighting:
-    """One decided track.
-
-    ``confidence``: mean probability of ``label`` over ``crops`` crops (for ``unknown``: of the likeliest member).
-    ``frame`` and ``box`` (x, y, width, height in pixels): the newest frame that was voted on, and where in it.
-    ``first_frame``, ``last_frame``: indexes as ``Frame.index``. ``first_seen``, ``last_seen``: UTC, ISO 8601.
-    ``upgrade``: it corrects an earlier sighting of the same track.
-    """
-
-    device: str
-    track: int
-    label: str
-    confidence: float
-    version: int
-    frame: int
-    box: Box
-    crops: int
-    first_frame: int
-    last_frame: int
-    first_seen: str
-    last_seen: str
-    upgrade: bool = False
-
-    def payload(self) -> dict[str, Any]:
-        """Return the fields for ``contract.topics.encode``."""
-        return {**asdict(self), "box": list(self.box), "confidence": round(self.confidence, 4)}
 
 
 def utc_text(wall_s: float) -> str:
@@ -68,7 +36,7 @@ class SightingLog:
 
     def write(self, sighting: Sighting) -> None:
         """Append one line. A disk that refuses costs the line and, the first time in a row, one event."""
-        line = topics.encode(**sighting.payload()) + b"\n"
+        line = sighting.encode() + b"\n"
         try:
             self._rotate(len(line))
             self._append(line)

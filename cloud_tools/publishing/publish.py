@@ -23,9 +23,9 @@ from contract.checks import safe_name
 from contract.errors import InputError, StorageError, describe_os_error
 from contract.files import read_capped
 from contract.manifest import MOST_BYTES, NAME, Manifest, load_bundle, parse_manifest
+from contract.messages import ReleaseNotice
 from contract.release import ReleaseTarget
 from contract.rollout import rollout_seed
-from contract.topics import ReleaseNotice
 
 
 class Step(enum.Enum):

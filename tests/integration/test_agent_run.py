@@ -22,7 +22,7 @@ from contract import topics
 from contract.broker import BrokerAddress
 from contract.errors import EXIT_CONFIG, EXIT_FAILED, PeerError
 from contract.manifest import NAME
-from contract.topics import ReleaseNotice
+from contract.messages import ReleaseNotice, UpdateState, UpdateStatus
 from tests.agent_process import LIMIT_S, ROOT, AgentProcess, RunnableSite, write_video
 from tests.brokers import Broker
 from tests.site_server import SiteServer, serving
@@ -120,8 +120,7 @@ class Listener:
         self.client.loop_start()
 
     def _heard(self, client: mqtt.Client, data: Any, message: mqtt.MQTTMessage) -> None:
-        text = bytes(message.payload)
-        value = json.loads(text) if text.startswith(b"{") else text.decode()
+        value = json.loads(message.payload)
         self.heard.setdefault(message.topic, []).append((value, message.retain))
 
     def wait_for(self, topic: str, wanted: Any) -> Any:
@@ -157,11 +156,11 @@ def test_the_broker_hears_of_status_update_and_sightings_and_a_notice_wakes_the_
     agent = AgentProcess(tmp_path / "agent", server.url, site.builder.root, video, broker.url, poll_s=3600.0)
     agent.start()
     try:
-        listener.wait_for(topics.status_topic("porch"), lambda value: value == "online")
+        listener.wait_for(topics.status_topic("porch"), lambda value: value == {"v": 1, "status": "online"})
         agent.wait_for("slot.committed")
         site.publish(2)
         notice = topics.edge_release_topic("home", "household", "stable")
-        listener.client.publish(notice, ReleaseNotice(2, 0.2).payload(), qos=1, retain=True)
+        listener.client.publish(notice, ReleaseNotice(2, 0.2).encode(), qos=1, retain=True)
         done = listener.wait_for(
             topics.update_topic("porch"), lambda value: value["state"] == "committed" and value["to"] == 2
         )
@@ -170,7 +169,7 @@ def test_the_broker_hears_of_status_update_and_sightings_and_a_notice_wakes_the_
         listener.wait_for(topics.home_topic("porch", "sightings"), lambda value: value["label"] == "red")
         listener.wait_for(topics.home_topic("porch", "motion"), lambda value: value["motion"] is True)
         assert agent.stop() == 0
-        listener.wait_for(topics.status_topic("porch"), lambda value: value == "offline")
+        listener.wait_for(topics.status_topic("porch"), lambda value: value == {"v": 1, "status": "offline"})
     finally:
         agent.kill()
 
@@ -180,10 +179,10 @@ def test_an_agent_that_is_killed_is_offline_by_its_last_will(
 ) -> None:
     agent = AgentProcess(tmp_path / "agent", server.url, site.builder.root, video, broker.url).start()
     try:
-        listener.wait_for(topics.status_topic("porch"), lambda value: value == "online")
+        listener.wait_for(topics.status_topic("porch"), lambda value: value == {"v": 1, "status": "online"})
     finally:
         agent.kill()
-    listener.wait_for(topics.status_topic("porch"), lambda value: value == "offline")
+    listener.wait_for(topics.status_topic("porch"), lambda value: value == {"v": 1, "status": "offline"})
 
 
 def test_a_broker_that_goes_and_comes_back_costs_one_line_and_no_news(
@@ -252,16 +251,16 @@ class DeafBroker:
 def test_after_an_outage_the_newest_update_is_said_last() -> None:
     broker, topic = DeafBroker(), topics.update_topic("porch")
     reporter = Reporter(BrokerAddress("127.0.0.1", broker.port), "porch", "kinwatch/edge/home/releases/m/stable")
-    reporter.start()
+    reporter.start(lambda notice: None)
     try:
         broker.accept()
         broker.published(topics.status_topic("porch"))
-        reporter.update({"state": "trial"})
+        reporter.update(UpdateStatus(UpdateState.TRIAL))
         assert b"trial" in broker.published(topic)  # and never acknowledged
         broker.peer.close()
         while reporter._connected:
             time.sleep(0.01)
-        reporter.update({"state": "committed"})
+        reporter.update(UpdateStatus(UpdateState.COMMITTED))
         broker.accept()
         said = broker.published(topic)
         while b"committed" not in said:

@@ -69,13 +69,13 @@ def test_every_step_is_told_in_order_with_bytes_and_durations(device: Device, si
     site.publish(2, patched_from=1)
     device.told.clear()
     device.update()
-    states = [fields["state"] for fields in device.told]
+    states = [status.state for status in device.told]
     assert states == ["planned", "downloading", "materialising", "verifying", "testing", "trial"]
     last = device.told[-1]
-    assert (last["from"], last["to"], last["error"]) == (1, 2, None)
-    assert 0 < last["bytes"] < 40_000
+    assert (last.before, last.after, last.error) == (1, 2, None)
+    assert 0 < last.received < 40_000
     steps = {"refresh", "plan", "download", "patch", "materialise", "verify", "selftest"}
-    assert set(last["durations_ms"]) == steps
+    assert set(last.durations_ms) == steps
 
 
 def test_a_release_that_runs_costs_metadata_alone(device: Device, server: SiteServer) -> None:
@@ -136,7 +136,7 @@ def test_a_failed_self_test_is_remembered_and_never_fetched_again(
         assert refusal is not None
         assert refusal.reason is Reason.BAD
     assert not [path for path in server.requests if path.startswith(("content/", "targets/household/2"))]
-    assert [fields["state"] for fields in after_restart.told] == ["refused"]
+    assert [status.state for status in after_restart.told] == ["refused"]
 
 
 def test_a_release_after_a_bad_one_is_installed(device: Device, site: BundleSite) -> None:

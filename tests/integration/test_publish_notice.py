@@ -11,7 +11,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from cloud_tools.publishing.notify import send_notice
 from contract.broker import parse_broker
 from contract.errors import PeerError
-from contract.topics import ReleaseNotice, release_topic
+from contract.messages import ReleaseNotice
+from contract.topics import release_topic
 from tests.brokers import Broker, free_port
 from tests.sites import Site, cloud_tools
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from contract.broker import parse_broker
+from contract.messages import ReleaseNotice
 from contract.release import content_path
-from contract.topics import ReleaseNotice
 from edge_relay.notices import Notices
 from tests.brokers import Broker
 from tests.integration.test_relay_notices import notify
@@ -54,7 +54,7 @@ def test_a_retained_notice_with_a_number_of_400_digits_is_one_line_at_each_start
     assert len(relay.events("notice.refused")) == 2, "one line for each time that it came"
     assert not any("Traceback" in line for line in relay.lines)
     site.publish(2, {"head.tflite": HEADS[2]})
-    notify(embedded_broker, ReleaseNotice(2).payload())
+    notify(embedded_broker, ReleaseNotice(2).encode())
     relay.wait_for("release.announced model=household channel=stable version=2")
     assert relay.get(content_path(sha256(HEADS[2])))[1] == HEADS[2]
 
@@ -74,7 +74,7 @@ def test_a_message_that_meets_a_fault_is_logged_and_the_next_one_is_heard(
         task = asyncio.create_task(notices.run())
         async with asyncio.timeout(LIMIT_S):
             for version in (1, 2):
-                await asyncio.to_thread(notify, embedded_broker, ReleaseNotice(version).payload())
+                await asyncio.to_thread(notify, embedded_broker, ReleaseNotice(version).encode())
                 while version not in heard:
                     await asyncio.sleep(0.01)
         task.cancel()
@@ -126,7 +126,7 @@ def test_signed_metadata_with_absurd_numbers_costs_a_refresh_and_what_is_here_is
     document = json.loads(good)
     document["signed"]["version"] = int(DIGITS)
     timestamp.write_bytes(json.dumps(document).encode())
-    notify(embedded_broker, ReleaseNotice(2).payload())
+    notify(embedded_broker, ReleaseNotice(2).encode())
     relay.wait_for("site.failed")
     assert relay.get(content_path(sha256(HEADS[1])))[1] == HEADS[1]
     site.publish(2, {"head.tflite": HEADS[2]})

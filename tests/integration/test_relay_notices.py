@@ -8,7 +8,8 @@ from types import TracebackType
 import paho.mqtt.client as mqtt
 import pytest
 
-from contract.topics import ReleaseNotice, edge_release_topic, release_topic
+from contract.messages import ReleaseNotice
+from contract.topics import edge_release_topic, release_topic
 from tests.brokers import Broker
 from tests.relay_process import LIMIT_S, RelayProcess
 from tests.site_builder import SiteBuilder, frozen, sha256
@@ -104,7 +105,7 @@ def test_a_notice_leads_to_an_announcement_once_the_patch_is_cached(
     server.gate.clear()
     publish_second(site)
     with Device(broker) as device:
-        notify(broker, ReleaseNotice(2).payload())
+        notify(broker, ReleaseNotice(2).encode())
         relay.wait_until(lambda: server.requests[f"content/{sha256(PATCH)}"] == 1, "the patch is asked for")
         device.wait_for(1)
         assert [notice.version for notice in device.heard] == [1]
@@ -151,7 +152,7 @@ def test_a_changed_rollout_of_the_same_release_is_announced_again(
     with Device(embedded_broker) as device:
         device.wait_for(2)
         site.change(target, rollout_percent=50)
-        notify(embedded_broker, ReleaseNotice(2).payload())
+        notify(embedded_broker, ReleaseNotice(2).encode())
         plain_relay.wait_until(lambda: len(device.heard) == 2, "devices are told again")
 
 
@@ -163,7 +164,7 @@ def test_a_notice_that_is_none_is_one_log_line_and_the_next_one_is_heard(
     plain_relay.wait_for("release.announced")
     for payload in (*wrong, b""):
         notify(embedded_broker, payload)
-    notify(embedded_broker, ReleaseNotice(1).payload())
+    notify(embedded_broker, ReleaseNotice(1).encode())
     plain_relay.wait_for("notice.received")
     assert len(plain_relay.events("notice.refused")) == len(wrong), "an empty payload clears a topic, and is no error"
     assert plain_relay.stats()["announced"] == {"household/stable": 1}
@@ -172,7 +173,7 @@ def test_a_notice_that_is_none_is_one_log_line_and_the_next_one_is_heard(
 def test_a_notice_is_believed_for_nothing(embedded_broker: Broker, plain_relay: RelayProcess) -> None:
     plain_relay.start().wait_for("broker.connected")
     plain_relay.wait_for("release.announced")
-    notify(embedded_broker, ReleaseNotice(99).payload())
+    notify(embedded_broker, ReleaseNotice(99).encode())
     plain_relay.wait_for("version=99")
     with Device(embedded_broker) as device:
         device.wait_for(1)

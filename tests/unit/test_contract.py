@@ -1,4 +1,4 @@
-"""The contract: errors, files, configuration, checks, topics, manifest, release targets, notifications."""
+"""The contract: errors, files, configuration, checks, manifest, release targets, notifications."""
 
 import contextlib
 import dataclasses
@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract import sd_notify, topics
+from contract import sd_notify
 from contract.broker import parse_broker
 from contract.config import load_config
 from contract.errors import ConfigError, InputError, PeerError, missing_package, one_line, run_command
@@ -240,37 +240,6 @@ def test_a_broker_whose_host_can_be_none_is_refused_before_anything_connects(hos
 def test_a_missing_configuration_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="none.toml: No such file"):
         load_config(tmp_path / "none.toml", Config)
-
-
-# --- topics ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_release_notice_round_trips_and_unknown_fields_pass() -> None:
-    notice = topics.ReleaseNotice(7, 2.5)
-    assert topics.ReleaseNotice.parse(notice.payload()) == notice
-    assert topics.ReleaseNotice.parse(b'{"v":1,"version":7,"jitter_s":0,"later":[]}') == topics.ReleaseNotice(7)
-
-
-@pytest.mark.parametrize(
-    "payload",
-    [b"", b"[]", b"{", b'{"v":2,"version":1,"jitter_s":0}', b'{"v":1,"version":0,"jitter_s":0}', b"[" * 9999],
-)
-def test_a_wrong_notice_is_refused(payload: bytes) -> None:
-    with pytest.raises(InputError):
-        topics.ReleaseNotice.parse(payload)
-
-
-@given(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
-def test_any_bytes_are_a_notice_or_an_input_error(payload: bytes) -> None:
-    with contextlib.suppress(InputError):
-        assert topics.ReleaseNotice.parse(payload).version >= 1
-
-
-def test_release_topics_give_back_model_and_channel() -> None:
-    for topic in (topics.release_topic("m", "beta"), topics.edge_release_topic("r", "m", "beta")):
-        assert topics.split_release_topic(topic) == ("m", "beta")
-    with pytest.raises(InputError):
-        topics.split_release_topic("kinwatch/releases/../x y")
 
 
 # --- manifest -------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from agent.config import AgentConfig
-from agent.updates.progress import Progress, UpdateState, last_update
+from agent.updates.progress import Progress, last_update
 from agent.updates.record import BadRelease, Held, Phase, Record, Slot, Trial, parse_record
 from agent.updates.starts import StartCount
 from cloud_tools.backbones.torch_weights import read_pth
@@ -33,8 +33,8 @@ from contract.familiarity import Familiarity, pack_means
 from contract.files import json_bytes
 from contract.headers import asked_range, is_range, sent_from
 from contract.manifest import parse_manifest
+from contract.messages import ReleaseNotice, UpdateState
 from contract.release import FileEntry, Patch, ReleaseTarget, parse_release_target
-from contract.topics import ReleaseNotice
 from contract.trust import TrustedSite
 from edge_relay.catalog import read_catalog
 from edge_relay.config import RelayConfig
@@ -143,9 +143,9 @@ def test_a_rotten_last_update_is_none(tmp_path: Path) -> None:
     for data in spoilt_json(path.read_bytes().replace(b'"durations_ms": {}', b'"durations_ms": {"download": 5}')):
         path.write_bytes(data)
         last_update(tmp_path)
-        told: list[dict[str, Any]] = []
+        told: list[UpdateStatus] = []
         Progress(tmp_path, told.append).change(UpdateState.PLANNED)
-        json_bytes(told[0])
+        json_bytes(told[0].fields())
 
 
 def test_a_rotten_count_of_starts_counts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,9 @@ import pytest
 from agent.camera.camera import Frame
 from agent.vision.classifier import load_classifier
 from agent.vision.pipeline import FrameResult, Pipeline, PipelineSettings
-from agent.vision.sightings import Sighting
 from contract.errors import ReleaseError
 from contract.manifest import UNKNOWN, load_bundle
+from contract.messages import Sighting
 from contract.preprocess import Image
 from tests.vision_scenes import BUNDLE, COATS, FixedModel, street, walk
 

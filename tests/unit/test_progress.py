@@ -5,16 +5,17 @@ from typing import Any
 
 import pytest
 
-from agent.updates.progress import Progress, UpdateState
+from agent.updates.progress import Progress
 from contract.errors import PeerError, StorageError, TrustError
+from contract.messages import UpdateState, UpdateStatus
 
 
-class Told(list[dict[str, Any]]):
+class Told(list[UpdateStatus]):
     """What was told, in order."""
 
     @property
     def short(self) -> list[tuple[str, Any, Any]]:
-        return [(fields["state"], fields["from"], fields["to"]) for fields in self]
+        return [(status.state, status.before, status.after) for status in self]
 
 
 @pytest.fixture
@@ -32,14 +33,7 @@ def test_a_trial_that_ends_after_a_restart_is_told_with_its_versions(tmp_path: P
     before.change(UpdateState.TRIAL, received=99)
     after = Progress(tmp_path, told.append)
     after.change(UpdateState.ROLLED_BACK, error="it crashed")
-    assert told[-1] == {
-        "state": "rolled_back",
-        "from": 1,
-        "to": 2,
-        "bytes": 99,
-        "durations_ms": {"download": 0},
-        "error": "it crashed",
-    }
+    assert told[-1] == UpdateStatus(UpdateState.ROLLED_BACK, 1, 2, 99, {"download": 0}, "it crashed")
 
 
 def test_a_new_update_carries_nothing_over(tmp_path: Path, told: Told) -> None:

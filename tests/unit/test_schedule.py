@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,12 +12,13 @@ import pytest
 
 from agent.home.reporter import MOST_WAITING, Reporter
 from agent.updates.plan import Reason, Refusal
-from agent.updates.progress import Progress, UpdateState
+from agent.updates.progress import Progress
 from agent.updates.record import Held, Phase, Record, Slot, Trial
 from agent.updates.schedule import UpdateSchedule
 from contract.broker import BrokerAddress
 from contract.errors import PeerError, ReleaseError, TrustError
-from contract.topics import ReleaseNotice
+from contract.messages import ReleaseNotice, UpdateState
+from tests.unit.test_sightings import SIGHTING
 
 LIMIT_S = 10.0
 CURRENT = Refusal(Reason.CURRENT, "release 1 runs here")
@@ -28,7 +30,7 @@ class FakeInstaller:
     def __init__(self, folder: Path) -> None:
         held = Held(1, "a" * 64, proven=True)
         self.slots = SimpleNamespace(record=Record("household", Slot.A, a=held, highest=1))
-        self.progress = Progress(folder, tell=lambda fields: self.states.append(fields["state"]))
+        self.progress = Progress(folder, tell=lambda status: self.states.append(status.state))
         self.states: list[UpdateState] = []
         self.answers: list[Callable[[], Any]] = []
         self.called = threading.Semaphore(0)
@@ -162,7 +164,7 @@ def test_sightings_wait_for_a_broker_in_a_queue_that_is_bounded() -> None:
     reporter = Reporter(BrokerAddress("127.0.0.1", 9), "porch", "kinwatch/edge/home/releases/household/stable")
     begin = time.monotonic()
     for number in range(MOST_WAITING + 50):
-        reporter.sighting({"track": number})
+        reporter.sighting(replace(SIGHTING, track=number))
         reporter.motion(True)
     assert time.monotonic() - begin < 1.0
     assert (len(reporter._waiting), reporter.dropped) == (MOST_WAITING, 50)

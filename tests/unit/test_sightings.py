@@ -1,12 +1,13 @@
 """agent.vision.sightings: payload and log."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from agent.vision.sightings import LOG_NAME, Sighting, SightingLog, utc_text
-from contract import topics
+from agent.vision.sightings import LOG_NAME, SightingLog, utc_text
+from contract.messages import Sighting
 
 SIGHTING = Sighting(
     device="porch",
@@ -29,8 +30,8 @@ def lines(path: Path) -> list[dict]:
 
 
 def test_the_payload_is_what_mqtt_carries_and_holds_no_picture() -> None:
-    data = topics.encode(**SIGHTING.payload())
-    fields = topics.decode(data, "sighting").value
+    data = SIGHTING.encode()
+    fields = json.loads(data)
     assert data.startswith(b'{"v":1,"device":"porch"')
     assert len(data) < 400
     assert fields["box"] == [10, 20, 30, 90]
@@ -47,7 +48,7 @@ def test_the_log_is_one_object_a_line_and_survives_a_restart(tmp_path: Path) -> 
 def test_the_log_is_bounded_and_keeps_the_newest(tmp_path: Path) -> None:
     log = SightingLog(tmp_path, most_bytes=1000, kept=2)
     for number in range(40):
-        log.write(Sighting(**{**vars(SIGHTING), "track": number}))
+        log.write(replace(SIGHTING, track=number))
     files = sorted(path.name for path in tmp_path.iterdir())
     assert files == [LOG_NAME, f"{LOG_NAME}.1", f"{LOG_NAME}.2"]
     assert all(path.stat().st_size <= 1000 for path in tmp_path.iterdir())

@@ -1,0 +1,317 @@
+"""Owns every payload that goes over MQTT, as frozen types that read and write themselves. Refuses to connect.
+
+    topic of (contract.topics)            payload          retained
+    release_topic, edge_release_topic     ReleaseNotice    yes
+    status_topic                          DeviceStatus     yes; offline is the last will
+    update_topic                          UpdateStatus     yes
+    metrics_topic                         Metrics          yes
+    home_topic motion                     Motion           no; stays at home
+    home_topic sightings                  Sighting         no; stays at home
+
+A payload is a JSON object with ``v`` (schema) first. Unknown fields pass, known ones of a wrong type do not. Reading
+raises InputError and nothing else, whatever the bytes: anybody who reaches the broker can send some.
+"""
+
+import datetime as dt
+import enum
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from contract.checks import Fields, parse_object, safe_name
+from contract.errors import InputError
+from contract.rollout import LONGEST_JITTER_S
+from contract.topics import Kind, topic_kind
+
+SCHEMA = 1
+MOST_BYTES = 16_384  # an embedded broker's default limit is 20 KB
+ERROR_MOST = 500  # characters
+MOST_STEPS = 32  # of an update, each with a duration
+_Enum = TypeVar("_Enum", bound=enum.StrEnum)
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True)
+class ReleaseNotice:
+    """A hint that a release exists; it is trusted for nothing, the signed metadata decides."""
+
+    version: int
+    jitter_s: float = 0.0
+
+    def encode(self) -> bytes:
+        """Return the payload."""
+        return _encode(version=self.version, jitter_s=self.jitter_s)
+
+    @staticmethod
+    def parse(payload: bytes) -> "ReleaseNotice":
+        """Read a payload; InputError when it is none."""
+        fields = _decode(payload, "release notice")
+        return ReleaseNotice(fields.integer("version", 1), fields.number("jitter_s", 0, LONGEST_JITTER_S))
+
+
+class Presence(enum.StrEnum):
+    """Whether a device is there."""
+
+    ONLINE = "online"
+    OFFLINE = "offline"
+
+
+@dataclass(frozen=True)
+class DeviceStatus:
+    """Whether a device is there: online from itself, offline from itself or, as its last will, from the broker."""
+
+    status: Presence
+
+    def encode(self) -> bytes:
+        """Return the payload."""
+        return _encode(status=self.status)
+
+    @staticmethod
+    def parse(payload: bytes) -> "DeviceStatus":
+        """Read a payload; InputError when it is none."""
+        return DeviceStatus(_member(_decode(payload, "device status"), "status", Presence))
+
+
+class UpdateState(enum.StrEnum):
+    """Where an update stands."""
+
+    PLANNED = "planned"
+    DOWNLOADING = "downloading"
+    MATERIALISING = "materialising"
+    VERIFYING = "verifying"
+    TESTING = "testing"
+    TRIAL = "trial"
+    PROBATION = "probation"
+    COMMITTED = "committed"
+    ROLLED_BACK = "rolled_back"
+    REJECTED = "rejected"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class UpdateStatus:
+    """One moment of an update from release ``before`` to release ``after``, as far as they are known.
+
+    ``received`` counts body bytes, metadata included; ``durations_ms`` is by step; ``error`` is one line, capped.
+    """
+
+    state: UpdateState
+    before: int | None = None
+    after: int | None = None
+    received: int = 0
+    durations_ms: Mapping[str, int] = field(default_factory=dict)
+    error: str | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """Return the members of the payload, without ``v``."""
+        return {
+            "state": self.state,
+            "from": self.before,
+            "to": self.after,
+            "bytes": self.received,
+            "durations_ms": dict(self.durations_ms),
+            "error": self.error,
+        }
+
+    def encode(self) -> bytes:
+        """Return the payload."""
+        return _encode(**self.fields())
+
+    @staticmethod
+    def parse(payload: bytes) -> "UpdateStatus":
+        """Read a payload; InputError when it is none."""
+        fields = _decode(payload, "update status")
+        return UpdateStatus(
+            state=_member(fields, "state", UpdateState),
+            before=_optional(fields, "from", lambda key: fields.integer(key, 1)),
+            after=_optional(fields, "to", lambda key: fields.integer(key, 1)),
+            received=fields.integer("bytes"),
+            durations_ms=_durations(fields.object("durations_ms")),
+            error=_optional(fields, "error", lambda key: fields.text(key, ERROR_MOST)),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """What a device counted and measured: means since its last message, and ``frames`` and ``crops`` since its start.
+
+    ``temperature_c`` and the times of the stages are left out where nothing was measured. ``version`` and ``slot``
+    are of the running release, None without one; ``dropped`` counts frames that came too fast.
+    """
+
+    fps: float
+    frame_ms: float
+    frames: int
+    crops: int
+    temperature_c: float | None = None
+    motion_ms: float | None = None
+    tracking_ms: float | None = None
+    classify_ms: float | None = None
+    version: int | None = None
+    slot: str | None = None
+    dropped: int = 0
+
+    def encode(self) -> bytes:
+        """Return the payload."""
+        measured = ("temperature_c", "motion_ms", "tracking_ms", "classify_ms")
+        left_out = {key for key in measured if getattr(self, key) is None}
+        return _encode(**{key: value for key, value in vars(self).items() if key not in left_out})
+
+    @staticmethod
+    def parse(payload: bytes) -> "Metrics":
+        """Read a payload; InputError when it is none."""
+        fields = _decode(payload, "metrics")
+        return Metrics(
+            fps=fields.number("fps", 0),
+            frame_ms=fields.number("frame_ms", 0),
+            frames=fields.integer("frames"),
+            crops=fields.integer("crops"),
+            temperature_c=_optional(fields, "temperature_c", lambda key: fields.number(key, -274, 1000)),
+            motion_ms=_optional(fields, "motion_ms", lambda key: fields.number(key, 0)),
+            tracking_ms=_optional(fields, "tracking_ms", lambda key: fields.number(key, 0)),
+            classify_ms=_optional(fields, "classify_ms", lambda key: fields.number(key, 0)),
+            version=_optional(fields, "version", lambda key: fields.integer(key, 1)),
+            slot=_optional(fields, "slot", fields.name),
+            dropped=fields.integer("dropped"),
+        )
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Motion began, or ended, in front of a device."""
+
+    motion: bool
+
+    def encode(self) -> bytes:
+        """Return the payload."""
+        return _encode(motion=self.motion)
+
+    @staticmethod
+    def parse(payload: bytes) -> "Motion":
+        """Read a payload; InputError when it is none."""
+        return Motion(_decode(payload, "motion").boolean("motion"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sighting:
+    """One decided track.
+
+    ``confidence``: mean probability of ``label`` over ``crops`` crops (for ``unknown``: of the likeliest member).
+    ``frame`` and ``box`` (x, y, width, height in pixels): the newest frame that was voted on, and where in it.
+    ``first_frame``, ``last_frame``: indexes of frames. ``first_seen``, ``last_seen``: UTC, ISO 8601.
+    ``upgrade``: it corrects an earlier sighting of the same track.
+    """
+
+    device: str
+    track: int
+    label: str
+    confidence: float
+    version: int
+    frame: int
+    box: tuple[int, int, int, int]
+    crops: int
+    first_frame: int
+    last_frame: int
+    first_seen: str
+    last_seen: str
+    upgrade: bool = False
+
+    def encode(self) -> bytes:
+        """Return the payload; the confidence is rounded to four digits."""
+        return _encode(**{**vars(self), "confidence": round(self.confidence, 4)})
+
+    @staticmethod
+    def parse(payload: bytes) -> "Sighting":
+        """Read a payload; InputError when it is none."""
+        fields = _decode(payload, "sighting")
+        return Sighting(
+            device=fields.name("device"),
+            track=fields.integer("track"),
+            label=fields.text("label", 64),
+            confidence=fields.number("confidence", 0, 1),
+            version=fields.integer("version", 1),
+            frame=fields.integer("frame"),
+            box=_box(fields),
+            crops=fields.integer("crops"),
+            first_frame=fields.integer("first_frame"),
+            last_frame=fields.integer("last_frame"),
+            first_seen=_time(fields, "first_seen"),
+            last_seen=_time(fields, "last_seen"),
+            upgrade=fields.boolean("upgrade"),
+        )
+
+
+Message = ReleaseNotice | DeviceStatus | UpdateStatus | Metrics | Motion | Sighting
+
+_PARSERS: dict[Kind, Callable[[bytes], Message]] = {
+    Kind.RELEASES: ReleaseNotice.parse,
+    Kind.STATUS: DeviceStatus.parse,
+    Kind.UPDATE: UpdateStatus.parse,
+    Kind.METRICS: Metrics.parse,
+    Kind.MOTION: Motion.parse,
+    Kind.SIGHTINGS: Sighting.parse,
+}
+
+
+def parse_message(topic: str, payload: bytes) -> Message:
+    """Read what was said on ``topic``.
+
+    Raises:
+        InputError: the topic is none of ours, or the payload is not of the kind that belongs there.
+    """
+    return _PARSERS[topic_kind(topic)](payload)
+
+
+def _encode(**fields: Any) -> bytes:
+    """Return the payload for ``fields``, with ``v`` first.
+
+    Raises:
+        ValueError: longer than MOST_BYTES, or not JSON.
+    """
+    text = json.dumps({"v": SCHEMA, **fields}, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+    data = text.encode(errors="replace")  # a file name in an error may hold what is no character
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"MQTT payload of {len(data)} bytes, over {MOST_BYTES}")
+    return data
+
+
+def _decode(payload: bytes, what: str) -> Fields:
+    if len(payload) > MOST_BYTES:
+        raise InputError(f"{what}: longer than {MOST_BYTES} bytes")
+    fields = Fields(parse_object(payload, what), what)
+    if fields.integer("v", 1) != SCHEMA:
+        raise InputError(f"{what}: schema {fields.value['v']}, this program knows {SCHEMA}")
+    return fields
+
+
+def _optional(fields: Fields, key: str, read: Callable[[str], _Value]) -> _Value | None:
+    return None if fields.value.get(key) is None else read(key)
+
+
+def _member(fields: Fields, key: str, kind: type[_Enum]) -> _Enum:
+    try:
+        return kind(fields.text(key))
+    except ValueError as error:
+        raise InputError(f"{fields.where}: {key} must be one of {', '.join(kind)}") from error
+
+
+def _durations(fields: Fields) -> dict[str, int]:
+    if len(fields.value) > MOST_STEPS:
+        raise InputError(f"{fields.where}: more than {MOST_STEPS} steps")
+    return {safe_name(step, fields.where): fields.integer(step) for step in fields.value}
+
+
+def _box(fields: Fields) -> tuple[int, int, int, int]:
+    sides = Fields(dict(zip("xywh", fields.items("box", 4), strict=False)), f"{fields.where}: box")
+    return sides.integer("x"), sides.integer("y"), sides.integer("w"), sides.integer("h")
+
+
+def _time(fields: Fields, key: str) -> str:
+    text = fields.text(key, 40)
+    try:
+        dt.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InputError(f"{fields.where}: {key} must be a time in ISO 8601") from error
+    return text
