@@ -9,22 +9,18 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import paho.mqtt.client as mqtt
 import pytest
-from paho.mqtt.enums import CallbackAPIVersion
 
 from agent import doctor
 from agent.config import load
-from agent.home.reporter import Reporter
 from contract import topics
-from contract.broker import BrokerAddress
 from contract.errors import EXIT_CONFIG, EXIT_FAILED, PeerError
 from contract.manifest import NAME
-from contract.messages import ReleaseNotice, UpdateState, UpdateStatus
+from contract.messages import ReleaseNotice
 from tests.agent_process import LIMIT_S, ROOT, AgentProcess, RunnableSite, write_video
 from tests.brokers import Broker
+from tests.mqtt_peers import Listener
 from tests.site_server import SiteServer, serving
 
 
@@ -108,39 +104,6 @@ def contents(server: SiteServer) -> int:
     return sum(count for path, count in server.requests.items() if path.startswith("content/"))
 
 
-class Listener:
-    """Somebody at the broker who hears everything."""
-
-    def __init__(self, broker: Broker) -> None:
-        self.heard: dict[str, list[tuple[Any, bool]]] = {}
-        self.client = mqtt.Client(CallbackAPIVersion.VERSION2)
-        self.client.on_connect = lambda client, *rest: client.subscribe("kinwatch/#", qos=1)
-        self.client.on_message = self._heard
-        self.client.connect("127.0.0.1", broker.port)
-        self.client.loop_start()
-
-    def _heard(self, client: mqtt.Client, data: Any, message: mqtt.MQTTMessage) -> None:
-        value = json.loads(message.payload)
-        self.heard.setdefault(message.topic, []).append((value, message.retain))
-
-    def wait_for(self, topic: str, wanted: Any) -> Any:
-        """Wait for a message on ``topic`` for which ``wanted`` holds; return it."""
-        limit = time.monotonic() + LIMIT_S
-        while True:
-            for value, _ in list(self.heard.get(topic, [])):
-                if wanted(value):
-                    return value
-            assert time.monotonic() < limit, (topic, self.heard)
-            time.sleep(0.01)
-
-    def close(self) -> None:
-        """End, and let go of the client: in a cycle with it, the collector may find its sockets open first."""
-        self.client.disconnect()
-        self.client.loop_stop()
-        self.client.on_message = self.client.on_connect = None
-        del self.client
-
-
 @pytest.fixture
 def listener(broker: Broker) -> Iterator[Listener]:
     """It."""
@@ -205,74 +168,6 @@ def test_a_broker_that_goes_and_comes_back_costs_one_line_and_no_news(
         listener.close()
     finally:
         agent.kill()
-
-
-class DeafBroker:
-    """Speaks just enough MQTT; it acknowledges no publication, so that paho repeats them after an outage."""
-
-    def __init__(self) -> None:
-        self.door = socket.create_server(("127.0.0.1", 0))
-        self.door.settimeout(LIMIT_S)
-        self.port = int(self.door.getsockname()[1])
-
-    def accept(self) -> None:
-        """Take a connection, and its subscription."""
-        self.peer, _ = self.door.accept()
-        self.peer.settimeout(LIMIT_S)
-        self.expect(1)
-        self.peer.sendall(b"\x20\x02\x00\x00")
-        number = self.expect(8)[:2]
-        self.peer.sendall(b"\x90\x03" + number + b"\x01")
-
-    def expect(self, kind: int) -> bytes:
-        """Read packets up to one of ``kind``; return its body."""
-        while True:
-            head, length, shift = self.peer.recv(1)[0], 0, 0
-            while True:
-                byte = self.peer.recv(1)[0]
-                length, shift = length | (byte & 127) << shift, shift + 7
-                if byte < 128:
-                    break
-            body = b""
-            while len(body) < length:
-                body += self.peer.recv(length - len(body))
-            if head >> 4 == kind:
-                return body
-
-    def published(self, topic: str) -> bytes:
-        """Return the next payload for ``topic`` (QoS 1)."""
-        while True:
-            body = self.expect(3)
-            end = 2 + int.from_bytes(body[:2], "big")
-            if body[2:end].decode() == topic:
-                return body[end + 2 :]
-
-
-def test_after_an_outage_the_newest_update_is_said_last() -> None:
-    broker, topic = DeafBroker(), topics.update_topic("porch")
-    reporter = Reporter(BrokerAddress("127.0.0.1", broker.port), "porch", "kinwatch/edge/home/releases/m/stable")
-    reporter.start(lambda notice: None)
-    try:
-        broker.accept()
-        broker.published(topics.status_topic("porch"))
-        reporter.update(UpdateStatus(UpdateState.TRIAL))
-        assert b"trial" in broker.published(topic)  # and never acknowledged
-        broker.peer.close()
-        while reporter._connected:
-            time.sleep(0.01)
-        reporter.update(UpdateStatus(UpdateState.COMMITTED))
-        broker.accept()
-        said = broker.published(topic)
-        while b"committed" not in said:
-            said = broker.published(topic)
-        broker.peer.settimeout(0.5)
-        with pytest.raises(TimeoutError):
-            said = broker.published(topic)
-        assert b"committed" in said
-    finally:
-        broker.peer.close()
-        broker.door.close()
-        reporter.stop()
 
 
 def test_doctor_gives_up_on_a_broker_that_never_answers(agent: AgentProcess, monkeypatch: pytest.MonkeyPatch) -> None:
