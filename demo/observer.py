@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
+
+from contract.broker import BrokerAddress, make_client
+from contract.errors import InputError
+from contract.messages import parse_message
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,9 @@ class Observer:
 
     def __init__(self, port: int) -> None:
         self.messages: dict[str, list[Message]] = defaultdict(list)  # by the topic's last part: update, sightings ...
+        self.wrong: list[str] = []  # what was said and is no message of the protocol
         self._news = threading.Condition()
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"observer-{port}")
+        self._client = make_client(BrokerAddress("127.0.0.1", port), f"observer-{port}")
         self._client.on_connect = lambda client, *_: client.subscribe("kinwatch/#", 1)
         self._client.on_message = self._on_message
         self._client.reconnect_delay_set(1, 2)
@@ -54,10 +58,12 @@ class Observer:
 
     def _on_message(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
         parts = message.topic.split("/")
-        try:
-            body = json.loads(message.payload)
-        except ValueError:
-            body = {"text": message.payload.decode(errors="replace")}
         with self._news:
+            try:
+                parse_message(message.topic, bytes(message.payload))
+            except InputError as error:
+                self.wrong.append(f"{message.topic}: {error}")
+                return
+            body = json.loads(message.payload)
             self.messages[parts[-1]].append(Message(time.monotonic(), parts[2], body))
             self._news.notify_all()

@@ -176,6 +176,8 @@ class Teller:
         wrong = [f"{item['device']}/{item['slot']}/{item['file']}" for item in self.story.files if not item["same"]]
         if wrong:
             raise HouseError(f"files that are not their signed release's: {', '.join(wrong)}")
+        if self.house.observer is not None and self.house.observer.wrong:
+            raise HouseError(f"said over MQTT, and not as the protocol has it: {self.house.observer.wrong[0]}")
         for device, traffic in self.story.traffic.items():
             share = sum(update_bytes(traffic["2"]).values()) / self.story.full_bytes
             if share > MOST_SHARE:

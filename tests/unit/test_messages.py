@@ -1,7 +1,10 @@
 """Every MQTT payload: its bytes, its way there and back, and that nothing a peer sends gets past InputError."""
 
 import contextlib
+import dataclasses
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -166,6 +169,21 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
+
+
+def documented() -> dict[str, list[str]]:
+    """Return the fields of each payload, by topic, as the protocol document lists them."""
+    table = (Path(__file__).parents[2] / "docs" / "update-protocol.md").read_text().split("## Messages")[1]
+    rows = re.findall(r"^\| `(kinwatch/[^`]*)` \|[^|]*\| `\{(.*?)\}`", table, re.MULTILINE)
+    names = {"<relay>": "home", "<model>": "household", "<channel>": "stable", "<id>": "porch"}
+    return {re.sub(r"<\w+>", lambda found: names[found[0]], topic): fields.split(", ") for topic, fields in rows}
+
+
+def test_the_protocol_document_lists_every_message_with_its_fields_in_their_order() -> None:
+    fullest = {TOPICS[type(message)]: list(json.loads(text)) for message, text in reversed(GOLDEN)}
+    fullest[topics.metrics_topic("porch")] = ["v", *(field.name for field in dataclasses.fields(Metrics))]
+    fullest[topics.release_topic("household", "stable")] = fullest[TOPICS[ReleaseNotice]]
+    assert documented() == fullest
 
 
 @pytest.mark.parametrize(("message", "text"), GOLDEN)
