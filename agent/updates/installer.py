@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import modelpatch
 from agent.updates.disk import disk_errors, free_bytes
@@ -223,7 +224,7 @@ class Installer:
         self._said = refusal
         return refusal
 
-    def _tell(self, state: UpdateState, **fields: object) -> None:
+    def _tell(self, state: UpdateState, **fields: Any) -> None:
         self.progress.change(state, received=self._received_now(), **fields)
 
     def _received(self) -> int:

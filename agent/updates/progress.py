@@ -59,14 +59,11 @@ class Progress:
         finally:
             self._durations[step] = self._durations.get(step, 0) + round((time.monotonic() - begin) * 1000)
 
-    def change(self, state: UpdateState, **fields: Any) -> None:
+    def change(self, state: UpdateState, *, error: str | None = None, **fields: Any) -> None:
         """Move to ``state``; fields of ``UpdateStatus`` that are not given stay, an error does not."""
-        if isinstance(fields.get("error"), str):
-            # An error may name a file whose name is no UTF-8; neither JSON file nor message can hold that.
-            fields["error"] = fields["error"][:ERROR_MOST].encode("utf-8", "replace").decode()
         before = self._status or UpdateStatus(state)
-        changes = {"error": None, **fields, "durations_ms": dict(self._durations)}
-        self._status = replace(before, state=state, **changes)
+        durations = dict(self._durations)
+        self._status = replace(before, state=state, error=_told(error), durations_ms=durations, **fields)
         self._failing = state is UpdateState.FAILED
         self.tell(self._status)
         if state in _KEPT:
@@ -89,10 +86,16 @@ class Progress:
         self._failing = False
 
     def moved(self, transition: Transition) -> None:
-        """A trial went on or ended: say so where it concerns the update."""
+        """A trial went on or ended: say so where it concerns the update.
+
+        What is said is of the release that was tried, though the next look for one may have begun already.
+        """
         state = _STATES.get(transition.outcome)
         if state:
-            self.change(state, error=transition.reason or None)
+            told = replace(self._settled or UpdateStatus(state), state=state, error=_told(transition.reason or None))
+            self._failing = False
+            self.tell(told)
+            self._keep(told)
 
     def _keep(self, status: UpdateStatus) -> None:
         if status.state is not UpdateState.FAILED:
@@ -101,6 +104,11 @@ class Progress:
             atomic_write(self._path, json_bytes({"v": 1, **status.fields()}))
         except OSError as error:
             log_event(logger, "update.unkept", logging.WARNING, reason=error)
+
+
+def _told(error: str | None) -> str | None:
+    """Return ``error`` as it can be sent and kept: not too long, and no half characters of a file's name."""
+    return None if error is None else error.encode(errors="replace").decode()[:ERROR_MOST]
 
 
 def last_update(data: Path) -> dict[str, Any] | None:

@@ -33,7 +33,7 @@ from contract.familiarity import Familiarity, pack_means
 from contract.files import json_bytes
 from contract.headers import asked_range, is_range, sent_from
 from contract.manifest import parse_manifest
-from contract.messages import ReleaseNotice, UpdateState
+from contract.messages import ReleaseNotice, UpdateState, UpdateStatus
 from contract.release import FileEntry, Patch, ReleaseTarget, parse_release_target
 from contract.trust import TrustedSite
 from edge_relay.catalog import read_catalog

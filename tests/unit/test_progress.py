@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from agent.updates.progress import Progress
+from agent.updates.progress import Progress, last_update
+from agent.updates.record import Record
+from agent.updates.state_machine import Outcome, Step
 from contract.errors import PeerError, StorageError, TrustError
-from contract.messages import UpdateState, UpdateStatus
+from contract.messages import ERROR_MOST, UpdateState, UpdateStatus
 
 
 class Told(list[UpdateStatus]):
@@ -54,11 +56,6 @@ def test_only_a_relay_that_is_away_is_not_told(tmp_path: Path, told: Told, error
     assert len(told) == heard
 
 
-def test_an_error_that_is_no_utf8_is_told_and_kept(tmp_path: Path, told: Told) -> None:
-    Progress(tmp_path, told.append).change(UpdateState.FAILED, error="/data/fr\udcfc: the disk is full")
-    assert told[0]["error"] == "/data/fr?: the disk is full"
-
-
 def test_a_relay_that_goes_away_in_a_download_is_told(tmp_path: Path, told: Told) -> None:
     progress = Progress(tmp_path, told.append)
     progress.begin()
@@ -77,6 +74,28 @@ def test_a_failure_that_is_over_is_not_left_standing(tmp_path: Path, told: Told)
     progress.begin()
     progress.recovered()
     assert told.short == [("committed", 1, 2), ("failed", None, None), ("committed", 1, 2)]
+
+
+def test_a_trial_that_ends_while_the_next_look_begins_is_told_with_its_versions(tmp_path: Path, told: Told) -> None:
+    progress = Progress(tmp_path, told.append)
+    with progress.timed("download"):
+        pass
+    progress.change(UpdateState.TRIAL, before=1, after=2, received=9)
+    progress.begin()
+    progress.moved(Transition(Record("household"), Outcome.COMMITTED))
+    assert told[-1] == UpdateStatus(UpdateState.COMMITTED, 1, 2, 9, {"download": 0})
+    progress.recovered()
+    progress.change(UpdateState.PLANNED, before=2, after=3)
+    assert told.short[-1] == ("planned", 2, 3)
+
+
+def test_an_error_that_names_a_file_in_no_encoding_is_told_and_kept(tmp_path: Path, told: Told) -> None:
+    Progress(tmp_path, told.append).change(UpdateState.REJECTED, error="/data/\udcff: read-only" + "x" * 999)
+    kept = last_update(tmp_path)
+    assert kept is not None
+    assert kept["error"] == told[-1].error
+    assert str(told[-1].error).startswith("/data/?: read-only")
+    assert len(str(told[-1].error)) == ERROR_MOST
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"state":"flying"}', b'{"state":"trial","from":"x","to":2}'])
