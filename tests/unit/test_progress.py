@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from agent.updates.lifecycle import Outcome, Transition
 from agent.updates.progress import Progress, last_update
 from agent.updates.record import Record
-from agent.updates.state_machine import Outcome, Step
 from contract.errors import PeerError, StorageError, TrustError
 from contract.messages import ERROR_MOST, UpdateState, UpdateStatus
 
