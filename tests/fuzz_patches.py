@@ -28,8 +28,8 @@ from rich.progress import track
 import modelpatch
 from modelpatch import PatchError
 from modelpatch.apply.stream import COPY_BYTES
-from modelpatch.format import accelerator
-from modelpatch.format.coders import zstd_module
+from modelpatch.format import big_integers
+from modelpatch.installed import engine, zstd
 from tests.patch_damage import PAIRS, damaged, damaged_body, edited_header, refitted, related_pair
 from tests.reference_decoder import Header, Invalid, Reader
 from tests.reference_folders import tree_digest
@@ -138,7 +138,7 @@ def memory_kib(raw: int) -> int:
 
 
 def usable(name: str, patch: bytes) -> bool:
-    return zstd_module() is not None or not name.startswith("zstd")
+    return zstd.module() is not None or not name.startswith("zstd")
 
 
 def folder_samples(scratch: Path) -> list[FolderSample]:
@@ -161,7 +161,7 @@ class Fuzzer:
         self._out, self._patch = scratch / "made" / "out", scratch / "patch"
         self._out.parent.mkdir()
         self._samples, self._large, self._folders = samples(), bombs() + full_frames(), folder_samples(scratch)
-        self._numpy = accelerator._numpy
+        self._find_arithmetic = engine.find_arithmetic
         self.counts: Counter[str] = Counter()
         self.largest = 0
 
@@ -169,7 +169,7 @@ class Fuzzer:
         """Run one case and count what came out. Raises Fault, Hang, or what apply should not have raised."""
         rng = random.Random(self._seed << 40 | number)
         # Half of the cases go through the code for devices without numpy.
-        accelerator._numpy = self._numpy if number & 1 else lambda count: None
+        engine.find_arithmetic = self._find_arithmetic if number & 1 else lambda: big_integers
         signal.setitimer(signal.ITIMER_VIRTUAL, CASE_SECONDS)
         try:
             outcome = self._folder(rng) if number % FOLDERS == 0 else self._file(rng, number)
@@ -177,7 +177,7 @@ class Fuzzer:
             outcome = type(e).__name__
         finally:
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-            accelerator._numpy = self._numpy
+            engine.find_arithmetic = self._find_arithmetic
         self.counts[outcome] += 1
 
     def _file(self, rng: random.Random, number: int) -> str:

@@ -74,12 +74,12 @@ def peer_diff(name: str, old: str, new: str, patch: str, skipped: str) -> dict[s
 
     before, after = Path(old).read_bytes(), Path(new).read_bytes()
     peer = _peer(name, set(skipped.split(",")))
-    trials = list(peer.trials(before, after))
+    found = list(peer.measure(before, after))
     peak = _peak_bytes()
-    for trial in trials:
-        if peer.apply(before, trial.patch) != after:
-            raise SystemExit(f"{name} with {trial.setting} gave another file")
-    best, quick = smallest(trials), fastest_comparable(trials)
+    for one in found:
+        if peer.apply(before, one.patch) != after:
+            raise SystemExit(f"{name} with {one.setting} gave another file")
+    best, quick = smallest(found), fastest_comparable(found)
     Path(patch).write_bytes(best.patch)
     return {
         "bytes": len(best.patch),
@@ -89,7 +89,7 @@ def peer_diff(name: str, old: str, new: str, patch: str, skipped: str) -> dict[s
         "fast_bytes": len(quick.patch),
         "fast_cpu_s": quick.diff_cpu_s,
         "peak_bytes": peak,
-        "trials": {t.setting: [len(t.patch), round(t.diff_cpu_s, 4)] for t in trials},
+        "trials": {t.setting: [len(t.patch), round(t.diff_cpu_s, 4)] for t in found},
     }
 
 

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from modelpatch.apply.stream import Applied, apply_stream
 from modelpatch.apply.temporaries import remove_stale, temporary_file
 from modelpatch.errors import BaseMismatchError, FolderError, PatchError, SamePathError
+from modelpatch.format.engine import STANDARD, Engine
 from modelpatch.format.header import DEFAULT_MEMORY_BYTES
 
 PathLike = str | os.PathLike[str]
@@ -29,11 +30,12 @@ def apply_file(
     *,
     max_target_bytes: int | None = None,
     max_memory_bytes: int = DEFAULT_MEMORY_BYTES,
+    engine: Engine = STANDARD,
 ) -> Applied:
     """Write to the file `target` what the file `patch` makes of the file `base`; an older `target` is replaced.
 
-    The bytes and the name are on disk when this returns. `base` may be None for a whole-file patch. Limits are
-    those of `apply_stream`.
+    The bytes and the name are on disk when this returns. `base` may be None for a whole-file patch. Limits and
+    engine are those of `apply_stream`.
 
     Raises:
         SamePathError: two of the three are one file.
@@ -48,7 +50,12 @@ def apply_file(
         replacing(target) as out,
     ):
         return apply_stream(
-            base_stream, patch_stream, out, max_target_bytes=max_target_bytes, max_memory_bytes=max_memory_bytes
+            base_stream,
+            patch_stream,
+            out,
+            max_target_bytes=max_target_bytes,
+            max_memory_bytes=max_memory_bytes,
+            engine=engine,
         )
 
 

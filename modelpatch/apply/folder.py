@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, NamedTuple, cast
 
 from modelpatch.apply.files import (
     PathLike,
@@ -35,6 +35,7 @@ from modelpatch.errors import (
     SamePathError,
     TargetMismatchError,
 )
+from modelpatch.format.engine import STANDARD, Engine, check_supported
 from modelpatch.format.header import DEFAULT_MEMORY_BYTES, PatchHeader, PatchKind, decode_header
 from modelpatch.format.reading import PatchReader
 
@@ -71,8 +72,11 @@ def apply_folder(
     *,
     max_target_bytes: int | None = None,
     max_memory_bytes: int = DEFAULT_MEMORY_BYTES,
+    engine: Engine = STANDARD,
 ) -> Applied:
     """Make the folder `target`, which must not exist, from the folder `base` and the folder patch `patch`.
+
+    Limits and engine are those of `apply_stream`; one engine is used for all files.
 
     Raises:
         FolderError: `target` exists, or `base` holds something else than plain files.
@@ -90,13 +94,14 @@ def apply_folder(
         header = decode_header(reader)
         if header.kind is not PatchKind.FOLDER:
             raise PatchFormatError("it is a patch of a file, not of a folder")
+        check_supported(header, engine)
         check_limits(header, max_target_bytes, max_memory_bytes)
         files = scan(base)
         if (_total(files), tree_sha256(files)) != (header.base_length, header.base_sha256):
             raise BaseMismatchError(f"the folder is not the tree {header.base_sha256[:12]} that the patch is for")
         reader.enter_section(header.body_length)
         with _new_folder(Path(target)) as made:
-            _FolderDecoder(reader, header, Path(base), files, made).run()
+            _FolderDecoder(reader, header, _Base(Path(base), files), made, engine).run()
     return Applied(
         header.kind, header.base_sha256, header.target_sha256, header.target_length, patch_bytes=reader.consumed
     )
@@ -143,20 +148,24 @@ def _read_name(reader: PatchReader) -> bytes:
     return name
 
 
+class _Base(NamedTuple):
+    """The base tree: where it is and what is in it."""
+
+    folder: Path
+    files: list[TreeFile]
+
+
 class _FolderDecoder:
     """Runs the entries of a folder patch into the folder `made`."""
 
-    def __init__(
-        self, reader: PatchReader, header: PatchHeader, base: Path, files: list[TreeFile], made: Path
-    ) -> None:
-        self._reader, self._header, self._base, self._files = reader, header, base, files
-        self._made = made
+    def __init__(self, reader: PatchReader, header: PatchHeader, base: _Base, made: Path, engine: Engine) -> None:
+        self._reader, self._header, self._base, self._made, self._engine = reader, header, base, made, engine
         self._left = header.target_length
 
     def run(self) -> None:
         previous = b""
         for entry in read_entries(self._reader):
-            source = base_file(self._files, entry)
+            source = base_file(self._base.files, entry)
             name = entry.name or (source.name if source else b"")
             if name <= previous:
                 raise PatchFormatError("its files are not in order")
@@ -175,15 +184,20 @@ class _FolderDecoder:
                 self._patch(entry, source, out)
             elif source is not None:
                 self._spend(source.length)
-                with open_named(self._base / source.path) as stream:
+                with open_named(self._base.folder / source.path) as stream:
                     shutil.copyfileobj(stream, out, COPY_BYTES)
 
     def _patch(self, entry: Entry, source: TreeFile | None, out: BinaryIO) -> None:
         section = cast(BinaryIO, _Section(self._reader, entry.patch_length))
-        with open_or_none(None if source is None else self._base / source.path) as base:
+        with open_or_none(None if source is None else self._base.folder / source.path) as base:
             try:
                 applied = apply_stream(
-                    base, section, out, max_target_bytes=self._left, max_memory_bytes=self._header.memory_bytes
+                    base,
+                    section,
+                    out,
+                    max_target_bytes=self._left,
+                    max_memory_bytes=self._header.memory_bytes,
+                    engine=self._engine,
                 )
             except PatchLimitError as e:  # the limits here are not the caller's, but what the folder's header says
                 raise PatchFormatError(f"a patch in it needs more than it declares: {e}") from e

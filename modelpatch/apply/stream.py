@@ -10,9 +10,9 @@ from typing import BinaryIO, NamedTuple
 
 from modelpatch.errors import BaseMismatchError, PatchFormatError, PatchLimitError, TargetMismatchError
 from modelpatch.format.coders import Coder, LzmaReader
+from modelpatch.format.engine import STANDARD, Engine, check_supported
 from modelpatch.format.frames import (
     FrameType,
-    Lane,
     Op,
     OpKind,
     OpsFrame,
@@ -22,8 +22,9 @@ from modelpatch.format.frames import (
     read_stream_info,
 )
 from modelpatch.format.header import DEFAULT_MEMORY_BYTES, PatchHeader, PatchKind, decode_header
+from modelpatch.format.lane import WITHOUT_BASE
 from modelpatch.format.reading import PatchReader
-from modelpatch.format.transforms import WITHOUT_BASE, undo
+from modelpatch.format.transforms import Delta
 
 # Copies and digests move this many bytes at a time.
 COPY_BYTES = 256 << 10
@@ -47,6 +48,7 @@ def apply_stream(
     *,
     max_target_bytes: int | None = None,
     max_memory_bytes: int = DEFAULT_MEMORY_BYTES,
+    engine: Engine = STANDARD,
 ) -> Applied:
     """Write to `target` what `patch` makes of `base`.
 
@@ -59,6 +61,7 @@ def apply_stream(
         target: written in order, never read.
         max_target_bytes: refuse a larger target; None for no limit.
         max_memory_bytes: refuse a patch that declares a larger working memory.
+        engine: what the device has beyond the standard library.
 
     Raises:
         PatchFormatError: the patch is truncated, altered, or not a patch.
@@ -72,20 +75,16 @@ def apply_stream(
     header = decode_header(reader)
     if header.kind is PatchKind.FOLDER:
         raise PatchFormatError("it is a patch of a folder, not of a file")
+    check_supported(header, engine)
     check_limits(header, max_target_bytes, max_memory_bytes)
     if header.kind is PatchKind.FILE:
         check_base(base, header)
     reader.enter_section(header.body_length)
-    return _decode(base, header, reader, target)
+    return _decode(base, header, reader, _Target(target, header.target_length), engine)
 
 
 def check_limits(header: PatchHeader, max_target_bytes: int | None, max_memory_bytes: int) -> None:
-    """Refuse a patch that declares more than is allowed or needs what is missing.
-
-    Raises:
-        PatchLimitError, UnsupportedPatchError: as `apply_stream`.
-    """
-    header.check_supported()
+    """Refuse a patch that declares more than is allowed. Raises PatchLimitError."""
     if max_target_bytes is not None and header.target_length > max_target_bytes:
         raise PatchLimitError(f"the target would have {header.target_length} bytes, {max_target_bytes} are allowed")
     if header.memory_bytes > max_memory_bytes:
@@ -119,15 +118,16 @@ def digest_stream(stream: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-def _decode(base: BinaryIO | None, header: PatchHeader, reader: PatchReader, target: BinaryIO) -> Applied:
-    out = _Target(target, header.target_length)
+def _decode(
+    base: BinaryIO | None, header: PatchHeader, reader: PatchReader, out: "_Target", engine: Engine
+) -> Applied:
+    frames = _FrameDecoder(base, header.base_length, out, engine)
     while out.left:
         frame_type, dict_log2 = read_frame_type(reader)
         if frame_type is FrameType.SOLID:
             _decode_solid(reader, dict_log2, header.memory_bytes, out)
         else:
-            frame = read_ops_frame(reader, dict_log2, header.memory_bytes)
-            _FrameDecoder(frame, base, header.base_length, out).run()
+            frames.run(read_ops_frame(reader, dict_log2, header.memory_bytes, engine))
     reader.expect_end()
     if out.digest() != header.target_sha256:
         raise TargetMismatchError(
@@ -156,23 +156,24 @@ class _Target:
 
 
 class _FrameDecoder:
-    """Runs the operations of one frame."""
+    """Runs the operations of frames, over the base, into the target."""
 
-    def __init__(self, frame: OpsFrame, base: BinaryIO | None, base_length: int, out: _Target) -> None:
-        self._frame, self._base, self._base_length, self._out = frame, base, base_length, out
-        self._literal_at = 0
-        self._element_at = [0] * len(frame.lanes)
+    def __init__(self, base: BinaryIO | None, base_length: int, out: _Target, engine: Engine) -> None:
+        self._base, self._base_length, self._out, self._engine = base, base_length, out, engine
 
-    def run(self) -> None:
-        for op in self._frame.ops():
+    def run(self, frame: OpsFrame) -> None:
+        literal_at, element_at = 0, [0] * len(frame.lanes)
+        for op in frame.ops():
             if op.length > self._out.left:
                 raise PatchFormatError("it makes more bytes than it declares")
             if op.kind is OpKind.COPY:
                 self._copy(op)
             elif op.kind is OpKind.LITERAL:
-                self._literal(op)
+                self._out.write(frame.literals[literal_at : literal_at + op.length])
+                literal_at += op.length
             else:
-                self._delta(op, self._frame.lanes[op.lane])
+                self._delta(op, frame, element_at[op.lane])
+                element_at[op.lane] += op.length // frame.lanes[op.lane].width
 
     def _copy(self, op: Op) -> None:
         base = self._seek_base(op)
@@ -184,18 +185,12 @@ class _FrameDecoder:
             self._out.write(chunk)
             left -= len(chunk)
 
-    def _literal(self, op: Op) -> None:
-        end = self._literal_at + op.length
-        self._out.write(self._frame.literals[self._literal_at : end])
-        self._literal_at = end
-
-    def _delta(self, op: Op, lane: Lane) -> None:
-        start = self._element_at[op.lane]
-        end = start + op.length // lane.width
-        self._element_at[op.lane] = end
-        planes = [plane[start:end] for plane in self._frame.planes[op.lane]]
+    def _delta(self, op: Op, frame: OpsFrame, first: int) -> None:
+        lane = frame.lanes[op.lane]
+        end = first + op.length // lane.width
+        planes = [plane[first:end] for plane in frame.planes[op.lane]]
         base = b"" if lane.transform in WITHOUT_BASE else self._read_base(op)
-        self._out.write(undo(lane.transform, lane.width, lane.grid, planes, base, lane.scales, op.base))
+        self._out.write(self._engine.undo(Delta(lane, planes, base, op.base)))
 
     def _seek_base(self, op: Op) -> BinaryIO:
         if self._base is None or op.base + op.length > self._base_length:

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from modelpatch.diff.pieces import Bytes, Piece, elements
+from modelpatch.diff.pieces import Piece, Stored, elements
 from modelpatch.diff.transforms import to_order, zigzag
-from modelpatch.tensors.tensor import Tensor
 
 # Elements of a row that are looked at.
 _SAMPLE = 256
@@ -67,17 +66,16 @@ def source_rows(new: NDArray[Any], old: NDArray[Any], is_float: bool) -> list[in
     return align_rows(costs, 8.0 * new.dtype.itemsize * len(picked))
 
 
-def align_dimension(
-    whole: Piece, tensor: Tensor, partner: Tensor, dimension: int, old: Bytes, new: Bytes
-) -> list[Piece]:
-    """Tile `whole`, the piece of `tensor`, from `partner`, which has another size in one dimension.
+def align_dimension(whole: Piece, new: Stored, old: Stored, dimension: int) -> list[Piece]:
+    """Tile `whole`, the piece of the tensor `new`, from `old`, which has another size in one dimension.
 
     A row is what one index of that dimension holds: in the first dimension one run of bytes, else one run for each
     index of the dimensions before.
     """
+    tensor, partner = new.tensor, old.tensor
     if not (tensor.is_dense and partner.is_dense):
         return [whole]
-    rows = source_rows(_rows(new, tensor, dimension), _rows(old, partner, dimension), tensor.is_float)
+    rows = source_rows(_rows(new, dimension), _rows(old, dimension), tensor.is_float)
     inner = math.prod(tensor.shape[dimension + 1 :]) * tensor.width
     runs = list(_runs(rows))
     out = []
@@ -89,8 +87,9 @@ def align_dimension(
     return out
 
 
-def _rows(data: Bytes, tensor: Tensor, dimension: int) -> NDArray[Any]:
-    whole = elements(data, tensor.offset, tensor.length, tensor.width).reshape(tensor.shape)
+def _rows(stored: Stored, dimension: int) -> NDArray[Any]:
+    tensor, file = stored
+    whole = elements(file, tensor.offset, tensor.length, tensor.width).reshape(tensor.shape)
     return np.moveaxis(whole, dimension, 0).reshape(tensor.shape[dimension], -1)
 
 

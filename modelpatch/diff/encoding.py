@@ -1,6 +1,6 @@
 """Owns coding the streams of a frame: which coder with which properties, and which streams share one payload.
 
-Refuses to code what would grow: stored is always there. The decoding side is `coders.py`. Needs numpy (diff only).
+Refuses to code what would grow: stored is always there. The decoding side is `format/coders.py`. Needs numpy.
 
 A decoder takes up to 80 ns for a byte of a long LZMA stream and 6 ns for one of a deflate stream, and patches are
 applied on slow boards: on long streams LZMA has to save more than the time is worth.
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from modelpatch.diff.inputs import DiffSettings
 from modelpatch.errors import PatchFormatError
 from modelpatch.format import varint
 from modelpatch.format.coders import (
@@ -22,9 +23,9 @@ from modelpatch.format.coders import (
     Coder,
     LzmaReader,
     lzma_filters,
-    zstd_module,
 )
 from modelpatch.format.header import DecoderFeatures
+from modelpatch.installed import zstd
 
 # Bits of entropy per byte above which no coder can win what its own overhead costs.
 _INCOMPRESSIBLE_BITS = 7.97
@@ -65,15 +66,10 @@ class Coded:
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """How streams are coded: the log2 of the dictionary, `fast` or `best`, and the coders that the device has."""
+    """How streams are coded: the log2 of the dictionary, and the settings of the diff."""
 
     dict_log2: int
-    effort: str
-    features: DecoderFeatures
-
-    def has(self, feature: DecoderFeatures) -> bool:
-        """Tell if the device has `feature`."""
-        return feature in self.features
+    settings: DiffSettings
 
     def streams(self, streams: list[bytes]) -> list[Coded]:
         """Return the streams coded, each on its own or joined to an earlier one, whatever is smallest."""
@@ -94,7 +90,7 @@ class Encoder:
 
     def trimmed(self, coded: Coded, data: bytes) -> Coded:
         """Return `coded`, without the last bytes of an LZMA payload that a decoder of `data` does not need."""
-        if coded.coder is not Coder.LZMA or len(data) > _TRIMMED_BYTES or self.effort == "fast":
+        if coded.coder is not Coder.LZMA or len(data) > _TRIMMED_BYTES or self.settings.fast:
             return coded
         payload, props = coded.payload, coded.info[1]
         while payload and _decodes(payload[:-1], data, props, self.dict_log2):
@@ -111,9 +107,9 @@ class Encoder:
         found = [_stored(data), *self._quick(data, counts)]
         for coder, most in _MOST_ESCAPES.items():
             escape = (1 << PACKED_BITS[coder]) - 1
-            if self.has(_FEATURE[coder]) and counts[escape:].sum() <= most * len(data):
+            if self.settings.has(_FEATURE[coder]) and counts[escape:].sum() <= most * len(data):
                 found.append(self._packed(data, coder))
-                if self.effort == "fast" and len(data) > SMALL_BYTES:
+                if self.settings.fast and len(data) > SMALL_BYTES:
                     return self._best(found, data)  # LZMA has been tried on fewer bytes
         return self._best([*found, *self._lzma(data, min(found, key=len))], data)
 
@@ -121,16 +117,17 @@ class Encoder:
         return self.trimmed(min(found, key=lambda coded: len(coded) + self._penalty(coded, data)), data)
 
     def _penalty(self, coded: Coded, data: bytes) -> float:
-        slow = coded.coder is Coder.LZMA and len(data) > SMALL_BYTES and self.has(DecoderFeatures.DEFLATE)
+        slow = coded.coder is Coder.LZMA and len(data) > SMALL_BYTES and self.settings.has(DecoderFeatures.DEFLATE)
         return len(data) * _LZMA_RAW_COST + len(coded.payload) * _LZMA_PAYLOAD_COST if slow else 0.0
 
     def _quick(self, data: bytes, counts: Any) -> list[Coded]:
         """Return `data` in the coders that decode fast."""
         out = []
-        if self.has(DecoderFeatures.DEFLATE):
+        if self.settings.has(DecoderFeatures.DEFLATE):
             out = [_deflate(data, *how) for how in self._strategies(data, counts)]
-        if self.has(DecoderFeatures.ZSTD) and (module := zstd_module()) is not None:
-            out.append(_zstd(module, data, 19 if self.effort == "best" else 3))
+        if self.settings.has(DecoderFeatures.ZSTD):
+            payload = zstd.compress(data, 3 if self.settings.fast else 19)
+            out += [] if payload is None else [_coded(Coder.ZSTD, payload)]
         return out
 
     def _strategies(self, data: bytes, counts: Any) -> list[tuple[int, int]]:
@@ -143,9 +140,11 @@ class Encoder:
         return [(zlib.Z_HUFFMAN_ONLY, 9), (zlib.Z_RLE, 9)][: 2 if runs else 1]
 
     def _lzma(self, data: bytes, quick: Coded) -> list[Coded]:
-        if not self.has(DecoderFeatures.LZMA):
+        if not self.settings.has(DecoderFeatures.LZMA):
             return []
-        hopeless = len(quick) > _LZMA_BELOW[self.effort] * len(data) and self.has(DecoderFeatures.DEFLATE)
+        hopeless = len(quick) > _LZMA_BELOW[self.settings.effort] * len(data) and self.settings.has(
+            DecoderFeatures.DEFLATE
+        )
         if len(data) > self._small and hopeless and not self._thorough:
             return []
         return [self._lzma_payload(data, p) for p in self._props(len(data))]
@@ -158,12 +157,12 @@ class Encoder:
 
     @property
     def _small(self) -> int:
-        return _FAST_SMALL_BYTES if self.effort == "fast" else SMALL_BYTES
+        return _FAST_SMALL_BYTES if self.settings.fast else SMALL_BYTES
 
     @property
     def _thorough(self) -> bool:
         # Beside large streams what a search of every setting finds is not worth its time.
-        return self.effort == "best" and self.dict_log2 <= _SMALL_FRAME_LOG2
+        return not self.settings.fast and self.dict_log2 <= _SMALL_FRAME_LOG2
 
     def _lzma_payload(self, data: bytes, props: int) -> Coded:
         return lzma_payload(data, props, self.dict_log2, thorough=self._thorough)
@@ -187,7 +186,7 @@ class Encoder:
 
     def _try_join(self, streams: list[bytes], group: list[int], index: int) -> Coded | None:
         """Return the payload of the last group with this stream added, None where that is not worth trying."""
-        if not streams[index] or not group or not self.has(DecoderFeatures.LZMA):
+        if not streams[index] or not group or not self.settings.has(DecoderFeatures.LZMA):
             return None
         data = b"".join(streams[i] for i in (*group, index))
         if len(data) > 4 * self._small or len(streams[index]) > self._small:
@@ -230,16 +229,11 @@ def _stored(data: bytes) -> Coded:
 
 def _deflate(data: bytes, strategy: int, level: int) -> Coded:
     encoder = zlib.compressobj(level, zlib.DEFLATED, -15, _DEFLATE_MEMORY, strategy)
-    payload = encoder.compress(data) + encoder.flush()
-    return Coded(bytes((Coder.DEFLATE,)) + varint.encode(len(payload)), payload)
+    return _coded(Coder.DEFLATE, encoder.compress(data) + encoder.flush())
 
 
-def _zstd(module: Any, data: bytes, level: int) -> Coded:
-    if module.__name__ == "zstandard":
-        payload = module.ZstdCompressor(level=level, write_content_size=False).compress(data)
-    else:
-        payload = module.compress(data, level)
-    return Coded(bytes((Coder.ZSTD,)) + varint.encode(len(payload)), payload)
+def _coded(coder: Coder, payload: bytes) -> Coded:
+    return Coded(bytes((coder,)) + varint.encode(len(payload)), payload)
 
 
 def _decodes(payload: bytes, data: bytes, props: int, dict_log2: int) -> bool:

@@ -8,7 +8,7 @@ import re
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,19 +27,29 @@ _MOST_COMPARED = 1 << 14
 Key = tuple[str, int]  # element type, length in bytes
 
 
-def pair_tensors(old_tensors: list[Tensor], new_tensors: list[Tensor], old: Bytes, new: Bytes) -> list[Tensor | None]:
+class Side(NamedTuple):
+    """The bytes of a file and those of its tensors that are looked at."""
+
+    file: Bytes
+    tensors: list[Tensor]
+
+    def only(self, tensors: list[Tensor]) -> "Side":
+        """Return the same file with other tensors."""
+        return Side(self.file, tensors)
+
+    def data_of(self, tensor: Tensor) -> Bytes:
+        """Return the bytes of a tensor."""
+        return self.file[tensor.offset : tensor.end]
+
+
+def pair_tensors(old: Side, new: Side) -> list[Tensor | None]:
     """Return for each new tensor the old one of the same type and length that it is made from, None without any."""
-    olds, news = _by_size(old_tensors), _by_size(new_tensors)
+    olds, news = _by_size(old.tensors), _by_size(new.tensors)
     partners: dict[Tensor, Tensor] = {}
     for key, group in news.items():
         if key in olds:
-            partners |= _pair_group(olds[key], group, old, new)
-    return [partners.get(tensor) for tensor in new_tensors]
-
-
-def is_equal(tensor: Tensor, partner: Tensor, old: Bytes, new: Bytes) -> bool:
-    """Return whether a new tensor has the very bytes of an old one of the same length."""
-    return bool(np.array_equal(old[partner.offset : partner.end], new[tensor.offset : tensor.end]))
+            partners |= _pair_group(old.only(olds[key]), new.only(group))
+    return [partners.get(tensor) for tensor in new.tensors]
 
 
 class ResizedPartners:
@@ -105,31 +115,31 @@ def _by_size(tensors: Iterable[Tensor]) -> dict[Key, list[Tensor]]:
     return groups
 
 
-def _pair_group(olds: list[Tensor], news: list[Tensor], old: Bytes, new: Bytes) -> dict[Tensor, Tensor]:
+def _pair_group(old: Side, new: Side) -> dict[Tensor, Tensor]:
     """Pair the tensors of one size: those of equal bytes first, the rest by likeness and name."""
-    partners = _pair_equal(olds, news, old, new)
-    changed = [tensor for tensor in news if tensor not in partners]
+    partners = _pair_equal(old, new)
+    changed = [tensor for tensor in new.tensors if tensor not in partners]
     if changed:
         taken = set(partners.values())
         # An old tensor that went over unchanged is rarely the base of another one too.
-        free = [tensor for tensor in olds if tensor not in taken] or olds
-        partners |= _pair_alike(free, changed, old, new)
+        free = [tensor for tensor in old.tensors if tensor not in taken] or old.tensors
+        partners |= _pair_alike(old.only(free), new.only(changed))
     return partners
 
 
-def _pair_equal(olds: list[Tensor], news: list[Tensor], old: Bytes, new: Bytes) -> dict[Tensor, Tensor]:
-    named = {tensor.name: tensor for tensor in olds}
+def _pair_equal(old: Side, new: Side) -> dict[Tensor, Tensor]:
+    named = {tensor.name: tensor for tensor in old.tensors}
     partners, rest = {}, []
-    for tensor in news:
+    for tensor in new.tensors:
         partner = named.get(tensor.name)
-        if partner is not None and is_equal(tensor, partner, old, new):
+        if partner is not None and np.array_equal(old.data_of(partner), new.data_of(tensor)):
             partners[tensor] = partner
         else:
             rest.append(tensor)
     if not rest:
         return partners
     by_content = defaultdict(list)
-    for tensor in sorted(olds, key=_offset):
+    for tensor in sorted(old.tensors, key=_offset):
         by_content[_digest(old, tensor)].append(tensor)
     for tensor in rest:
         if equal := by_content.get(_digest(new, tensor)):
@@ -137,10 +147,11 @@ def _pair_equal(olds: list[Tensor], news: list[Tensor], old: Bytes, new: Bytes) 
     return partners
 
 
-def _pair_alike(olds: list[Tensor], news: list[Tensor], old: Bytes, new: Bytes) -> dict[Tensor, Tensor]:
+def _pair_alike(old: Side, new: Side) -> dict[Tensor, Tensor]:
+    olds, news = old.tensors, new.tensors
     if len(olds) == 1:
         return dict.fromkeys(news, olds[0])
-    old_samples, new_samples = _samples(olds, old), _samples(news, new)
+    old_samples, new_samples = _samples(old), _samples(new)
     old_names, new_names = _Names(olds), _Names(news)
     everyone = range(len(olds))
     all_with_all = len(olds) * len(news) <= _MOST_COMPARED
@@ -176,12 +187,12 @@ class _Names:
         return _OTHER_NAME + _OTHER_RANK * (rank != other)
 
 
-def _samples(tensors: list[Tensor], data: Bytes) -> NDArray[Any]:
+def _samples(side: Side) -> NDArray[Any]:
     """Return elements spread over each tensor: shape [tensors, samples], unsigned of their width."""
-    width, count = tensors[0].width, tensors[0].length // tensors[0].width
+    width, count = side.tensors[0].width, side.tensors[0].length // side.tensors[0].width
     picked = np.unique(np.linspace(0, count - 1, _SAMPLE).astype(np.int64))
     at = (picked[:, None] * width + np.arange(width)).ravel()
-    rows = np.stack([data[tensor.offset + at] for tensor in tensors])
+    rows = np.stack([side.file[tensor.offset + at] for tensor in side.tensors])
     return rows.view(f"<u{width}")
 
 
@@ -193,5 +204,5 @@ def _difference_bits(olds: NDArray[Any], new: NDArray[Any], is_float: bool) -> N
     return bits
 
 
-def _digest(data: Bytes, tensor: Tensor) -> bytes:
-    return hashlib.sha256(data[tensor.offset : tensor.end].data).digest()
+def _digest(side: Side, tensor: Tensor) -> bytes:
+    return hashlib.sha256(side.data_of(tensor).data).digest()

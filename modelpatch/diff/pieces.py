@@ -1,14 +1,16 @@
-"""Owns the plan of a diff: pieces that tile the target in order, each copied, taken as a delta, or new.
+"""Owns the pieces of a diff, which tile the target in order: each copied, taken as a delta, or new.
 
 Refuses nothing: any tiling gives a right patch; a better one gives a smaller patch. Needs numpy (diff only).
 """
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from modelpatch.tensors.tensor import Tensor
 
 Bytes = NDArray[np.uint8]
 # Two operations and what they disturb in the streams around them, about.
@@ -50,12 +52,24 @@ class Piece:
     def part(self, start: int, length: int, *, copy: bool) -> "Piece":
         """Return `length` bytes of this piece from `start` on."""
         base = None if self.base is None else self.base + start
-        # Much faster than replace(), and a plan has thousands of parts.
+        # Much faster than replace(), and a tiling has thousands of parts.
         return Piece(self.target + start, length, base, copy, self.width, self.is_float, self.group, self.scales)
 
     def on(self, base: int | None) -> "Piece":
         """Return this piece with `base` as its counterpart."""
         return replace(self, base=base)
+
+
+class Stored(NamedTuple):
+    """A tensor and the bytes of the file that it is in."""
+
+    tensor: Tensor
+    file: Bytes
+
+    @property
+    def data(self) -> Bytes:
+        """The bytes of the tensor."""
+        return self.file[self.tensor.offset : self.tensor.end]
 
 
 def as_bytes(data: bytes) -> Bytes:

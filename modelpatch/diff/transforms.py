@@ -1,7 +1,7 @@
 """Owns the forward transforms, the choice between them, and the estimate of what each would cost.
 
 Refuses a grid that does not give the exact bytes back. The inverses, which define the format, are in
-`transforms.py`. Needs numpy (diff only).
+`format/transforms.py`. Needs numpy (diff only).
 """
 
 from dataclasses import dataclass, replace
@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelpatch.diff.pieces import Rescale
-from modelpatch.format.frames import MAX_CHANNELS, MAX_RATIO, Lane
+from modelpatch.format.big_integers import exponent_keys
 from modelpatch.format.header import DecoderFeatures
-from modelpatch.format.transforms import MAX_GRID, WITH_GRID, Scales, Transform, exponent_keys
+from modelpatch.format.lane import MAX_CHANNELS, MAX_GRID, MAX_RATIO, WITH_GRID, Lane, Scales, Transform
 
 Elements = NDArray[Any]  # unsigned, little-endian, of one width
 _SAMPLE = 1 << 18

@@ -1,16 +1,15 @@
-"""Owns the stream coders as a decoder sees them: LZMA1 without its redundant bytes, deflate, zstd, packed nibbles.
+"""Owns the stream coders as a decoder sees them: LZMA1 without its redundant bytes, deflate, packed values.
 
-Refuses to produce more bytes than asked for, whatever a payload says. Encoding is in `encoding.py`.
+Refuses to produce more bytes than asked for, whatever a payload says. zstd, which not every device has, is behind
+`engine.py`; encoding is in `diff/encoding.py`.
 """
 
 import enum
-import importlib
-import io
 import lzma
 import zlib
-from typing import Any, Protocol
+from typing import Protocol
 
-from modelpatch.errors import PatchFormatError, UnsupportedPatchError
+from modelpatch.errors import PatchFormatError
 
 MIN_DICT_LOG2 = 12
 MAX_DICT_LOG2 = 26
@@ -52,16 +51,13 @@ class StreamReader(Protocol):
 
 
 def open_payload(coder: Coder, payload: bytes, props: int, dict_log2: int) -> StreamReader:
-    """Return a reader of `payload`, coded with LZMA (properties byte `props`), deflate or zstd.
+    """Return a reader of `payload`, coded with LZMA (properties byte `props`) or deflate.
 
     Raises:
         PatchFormatError: the parameters are wrong.
-        UnsupportedPatchError: it is zstd, and this Python has no module for it.
     """
     if coder is Coder.DEFLATE:
         return _DeflateReader(payload)
-    if coder is Coder.ZSTD:
-        return _open_zstd(payload, dict_log2)
     reader = LzmaReader(props, dict_log2)
     reader.feed(payload, last=True)
     return reader
@@ -147,49 +143,6 @@ class _DeflateReader:
         if len(data) != count:
             raise PatchFormatError("a deflate stream ends too early")
         return data
-
-
-class _ZstdReader:
-    """Decodes one zstd frame (RFC 8878) through a file-like reader of whatever module there is."""
-
-    def __init__(self, stream: Any, errors: type[Exception]) -> None:
-        self._stream, self._errors = stream, errors
-
-    def read_exactly(self, count: int) -> bytes:
-        parts = []
-        while count:
-            try:
-                part = self._stream.read(count)
-            except (self._errors, EOFError) as e:
-                raise PatchFormatError("a zstd stream is damaged") from e
-            if not part:
-                raise PatchFormatError("a zstd stream ends too early")
-            parts.append(part)
-            count -= len(part)
-        return b"".join(parts)
-
-
-def zstd_module() -> Any:
-    """Return the module that can decode zstd: Python 3.14's own, or the package `zstandard`; None without one."""
-    for name in ("compression.zstd", "zstandard"):
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    return None
-
-
-def _open_zstd(payload: bytes, dict_log2: int) -> StreamReader:
-    check_dictionary(dict_log2)
-    module = zstd_module()
-    if module is None:
-        raise UnsupportedPatchError("the patch needs zstd, and this Python has no module for it")
-    source = io.BytesIO(payload)
-    if module.__name__ == "zstandard":
-        opened = module.ZstdDecompressor(max_window_size=1 << dict_log2).stream_reader(source)
-    else:
-        opened = module.ZstdFile(source, options={module.DecompressionParameter.window_log_max: dict_log2})
-    return _ZstdReader(opened, module.ZstdError)
 
 
 def unpack(packed: bytes, count: int, bits: int) -> bytearray:

@@ -19,15 +19,12 @@ from modelpatch.format.coders import (
     put_escapes,
     unpack,
 )
-from modelpatch.format.reading import PatchReader
-from modelpatch.format.transforms import MAX_GRID, WITH_GRID, Scales, Transform
+from modelpatch.format.engine import Engine
+from modelpatch.format.lane import Lane, read_lanes
+from modelpatch.format.reading import PatchReader, limited
 
 MAX_TABLE_BYTES = 256 << 10
 MAX_RAW_BYTES = 4 << 20
-MAX_LANES = 64
-MAX_CHANNELS = 1 << 14
-MAX_RATIO = 1 << 26
-MAX_RATIO_BITS = 24
 # A stored byte stays one; LZMA's worst case grows by less than this on a frame of the largest size.
 MAX_PAYLOAD_BYTES = MAX_RAW_BYTES + (64 << 10)
 # One decoder in plain Python holds at most this many bytes for a byte of frame (a sort of float32 elements).
@@ -58,27 +55,6 @@ class Op(NamedTuple):
     length: int
     base: int = 0
     lane: int = 0
-
-
-class Lane(NamedTuple):
-    """How the elements of some DELTA operations are coded: element width in bytes, transform, its parameters."""
-
-    transform: Transform
-    width: int
-    grid: int = 0
-    scales: Scales | None = None
-
-    def encode(self) -> bytes:
-        """Return the lane as bytes of a frame."""
-        first = bytes((self.transform << 2 | (self.width.bit_length() - 1),))
-        if self.transform in WITH_GRID:
-            return first + varint.encode(varint.zigzag(self.grid))
-        if self.scales is None:
-            return first
-        scales, one = self.scales, 1 << self.scales.bits
-        fixed = varint.encode(scales.start) + varint.encode(scales.block) + bytes((scales.bits,))
-        ratios = b"".join(varint.encode(varint.zigzag(ratio - one)) for ratio in scales.ratios)
-        return first + fixed + varint.encode(len(scales.ratios)) + ratios
 
 
 class StreamInfo(NamedTuple):
@@ -181,19 +157,19 @@ def _read_parameters(reader: PatchReader, coder: Coder) -> StreamInfo:
     return StreamInfo(coder)
 
 
-def read_ops_frame(reader: PatchReader, dict_log2: int, memory_bytes: int) -> OpsFrame:
-    """Read the rest of an ops frame whose first byte has been read.
+def read_ops_frame(reader: PatchReader, dict_log2: int, memory_bytes: int, engine: Engine) -> OpsFrame:
+    """Return the rest of an ops frame whose first byte has been read.
 
     Raises:
         PatchFormatError: the frame is damaged, above a limit, or above the memory that the header declares.
         UnsupportedPatchError: it uses a transform or coder that this decoder does not know.
     """
-    table_length = _limited(reader.varint(), MAX_TABLE_BYTES, "operation table")
+    table_length = limited(reader.varint(), MAX_TABLE_BYTES, "operation table")
     if not table_length:
         raise PatchFormatError("a frame has no operations")
-    lanes = _read_lanes(reader)
+    lanes = read_lanes(reader)
     infos = [read_stream_info(reader) for _ in range(2 + sum(lane.width for lane in lanes))]
-    streams = _Streams(reader, infos, dict_log2)
+    streams = _Streams(reader, infos, dict_log2, engine)
     _check_memory(table_length, dict_log2, memory_bytes)
     table = streams.next(table_length)
     literal_length, elements = _stream_lengths(table, lanes)
@@ -209,41 +185,6 @@ def _check_memory(raw: int, dict_log2: int, memory_bytes: int) -> None:
         raise PatchFormatError(f"a frame is too large ({raw} bytes)")
     if memory_for_frame(raw, dict_log2) > memory_bytes:
         raise PatchFormatError("a frame needs more memory than the header declares")
-
-
-def _read_lanes(reader: PatchReader) -> list[Lane]:
-    lanes, channels = [], MAX_CHANNELS
-    for _ in range(_limited(reader.varint(), MAX_LANES, "number of lanes")):
-        lane = _read_lane(reader, channels)
-        channels -= len(lane.scales.ratios) if lane.scales else 0
-        lanes.append(lane)
-    return lanes
-
-
-def _read_lane(reader: PatchReader, most_channels: int) -> Lane:
-    value = reader.byte()
-    if value >> 2 > Transform.RESCALE:
-        raise UnsupportedPatchError(f"the patch uses an unknown transform ({value >> 2})")
-    transform, width = Transform(value >> 2), 1 << (value & 3)
-    if transform is Transform.RESCALE:
-        return Lane(transform, width, scales=_read_scales(reader, width, most_channels))
-    if transform not in WITH_GRID:
-        return Lane(transform, width)
-    grid = varint.unzigzag(reader.varint())
-    if width != 4 or abs(grid) > MAX_GRID:
-        raise PatchFormatError("a grid transform has a wrong width or step")
-    return Lane(transform, width, grid)
-
-
-def _read_scales(reader: PatchReader, width: int, most_channels: int) -> Scales:
-    start, block, bits = reader.varint(), reader.varint(), reader.byte()
-    channels = _limited(reader.varint(), most_channels, "number of channels")
-    if width > 4 or not block or not 1 <= bits <= MAX_RATIO_BITS or not channels:
-        raise PatchFormatError("a rescale transform has wrong parameters")
-    ratios = tuple((1 << bits) + varint.unzigzag(reader.varint()) for _ in range(channels))
-    if min(ratios) < 0 or max(ratios) > MAX_RATIO:
-        raise PatchFormatError("a rescale transform has a wrong ratio")
-    return Scales(start, block, bits, ratios)
 
 
 def _stream_lengths(table: bytes, lanes: list[Lane]) -> tuple[int, list[int]]:
@@ -267,8 +208,8 @@ def _in_step(op: Op, lane: Lane) -> bool:
 class _Streams:
     """Hands out the raw bytes of a frame's streams in order."""
 
-    def __init__(self, reader: PatchReader, infos: list[StreamInfo], dict_log2: int) -> None:
-        self._reader, self._infos, self._dict_log2 = reader, iter(infos), dict_log2
+    def __init__(self, reader: PatchReader, infos: list[StreamInfo], dict_log2: int, engine: Engine) -> None:
+        self._reader, self._infos, self._dict_log2, self._engine = reader, iter(infos), dict_log2, engine
         self._last: StreamReader | None = None
 
     def next(self, length: int) -> bytes:
@@ -300,11 +241,8 @@ class _Streams:
         return self._reader.read(length) if info.coder is Coder.STORED else bytes((info.value,)) * length
 
     def _open(self, info: StreamInfo) -> StreamReader:
-        size = _limited(info.coded_length, MAX_PAYLOAD_BYTES, "coded stream")
-        return open_payload(info.coder, self._reader.read(size), info.value, self._dict_log2)
-
-
-def _limited(value: int, limit: int, name: str) -> int:
-    if value > limit:
-        raise PatchFormatError(f"the {name} is above its limit ({value} > {limit})")
-    return value
+        size = limited(info.coded_length, MAX_PAYLOAD_BYTES, "coded stream")
+        payload = self._reader.read(size)
+        if info.coder is Coder.ZSTD:
+            return self._engine.open_zstd(payload, self._dict_log2)
+        return open_payload(info.coder, payload, info.value, self._dict_log2)

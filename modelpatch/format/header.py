@@ -10,13 +10,14 @@ from typing import BinaryIO, NamedTuple
 
 from modelpatch.errors import PatchFormatError, UnsupportedPatchError
 from modelpatch.format import varint
-from modelpatch.format.coders import zstd_module
 from modelpatch.format.reading import PatchReader
 
 MAGIC = b"\x89KMP"
 VERSION = 1
 # An ops frame of 1 MiB needs 18 MiB (frames.memory_for_frame); 64 MiB leaves a small board most of its memory.
 DEFAULT_MEMORY_BYTES = 64 << 20
+# A patch of a few bytes may declare a target of any length; an inspection with a base makes each file in memory.
+INSPECTED_TARGET_BYTES = 4 << 30
 MAX_EXTENSION_BYTES = 4096
 DIGEST_BYTES = 32
 NO_DIGEST = "0" * 64
@@ -45,13 +46,8 @@ class DecoderFeatures(enum.IntFlag):
     CRUMB = 1 << 7
 
 
-# What this package's own decoder can do with the standard library alone.
+# What a decoder can do with Python's standard library alone.
 DEFAULT_FEATURES = ~DecoderFeatures.ZSTD
-
-
-def supported_features() -> DecoderFeatures:
-    """Return what the decoder can do in this Python: the default, and zstd where a module for it is installed."""
-    return DEFAULT_FEATURES | (DecoderFeatures.ZSTD if zstd_module() else DecoderFeatures.NONE)
 
 
 class PatchHeader(NamedTuple):
@@ -87,17 +83,6 @@ class PatchHeader(NamedTuple):
                 varint.encode(self.body_length),
             )
         )
-
-    def check_supported(self) -> None:
-        """Refuse a patch that needs a feature which this decoder does not have.
-
-        Raises:
-            UnsupportedPatchError: a feature bit is set that is not in `supported_features()`.
-        """
-        # As plain numbers: the complement of a flag keeps only the bits that have names.
-        missing = int(self.features) & ~int(DEFAULT_FEATURES)
-        if missing and missing & ~int(supported_features()):
-            raise UnsupportedPatchError(f"the patch needs decoder features that are missing: {_names(missing)}")
 
 
 def read_header(patch: BinaryIO | bytes) -> PatchHeader:
@@ -153,9 +138,3 @@ def _bounded(reader: PatchReader, limit: int, name: str) -> int:
     if value > limit:
         raise PatchFormatError(f"the {name} in the header is out of range ({value})")
     return value
-
-
-def _names(features: int) -> str:
-    known = [f.name or "" for f in DecoderFeatures if f & features]
-    rest = features & ~sum(int(f) for f in DecoderFeatures)
-    return ", ".join(known + ([f"unknown bits {rest:#x}"] if rest else []))

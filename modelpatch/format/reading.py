@@ -60,6 +60,13 @@ class PatchReader:
             raise PatchFormatError("bytes follow the end of the patch")
 
 
+def limited(value: int, limit: int, name: str) -> int:
+    """Return `value`. Raises PatchFormatError: it is above `limit`."""
+    if value > limit:
+        raise PatchFormatError(f"the {name} is above its limit ({value} > {limit})")
+    return value
+
+
 def _read_exactly(stream: BinaryIO, count: int) -> bytes:
     data = stream.read(count)
     if len(data) == count or not data:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from modelpatch.errors import PatchFormatError
 from modelpatch.format.coders import PACKED_BITS, Coder
+from modelpatch.format.engine import Engine
 from modelpatch.format.frames import (
     FrameType,
     Op,
@@ -18,7 +19,6 @@ from modelpatch.format.frames import (
     read_ops_frame,
     read_stream_info,
 )
-from modelpatch.format.header import PatchHeader
 from modelpatch.format.reading import PatchReader
 
 _SKIP_BYTES = 64 << 10
@@ -55,8 +55,8 @@ class FrameReport:
     ops: list[OpReport] = field(default_factory=list)
 
 
-def read_frame(reader: PatchReader, header: PatchHeader, at: int) -> FrameReport:
-    """Return what the frame at `reader` does, which makes the target bytes from `at` on.
+def read_frame(reader: PatchReader, memory_bytes: int, at: int, engine: Engine) -> FrameReport:
+    """Return what the frame at `reader` does, which makes the target bytes from `at` on in at most `memory_bytes`.
 
     Raises:
         PatchFormatError, UnsupportedPatchError: as `apply_stream`.
@@ -65,7 +65,7 @@ def read_frame(reader: PatchReader, header: PatchHeader, at: int) -> FrameReport
     frame_type, dict_log2 = read_frame_type(reader)
     if frame_type is FrameType.SOLID:
         return _read_solid(reader, start, at)
-    frame = read_ops_frame(reader, dict_log2, header.memory_bytes)
+    frame = read_ops_frame(reader, dict_log2, memory_bytes, engine)
     ops = _Ops(frame).reports(at)
     return FrameReport("ops", reader.consumed - start, [coder_name(info) for info in frame.streams], ops)
 

@@ -16,16 +16,16 @@ from modelpatch.apply.folder import PATCHED, Entry, EntryKind, base_file, read_e
 from modelpatch.apply.stream import apply_stream
 from modelpatch.apply.tree import TreeFile, scan, tree_sha256
 from modelpatch.errors import BaseMismatchError, PatchFormatError
-from modelpatch.format.header import PatchHeader, PatchKind, decode_header, read_header
+from modelpatch.format.engine import check_supported
+from modelpatch.format.header import INSPECTED_TARGET_BYTES, PatchHeader, PatchKind, decode_header, read_header
 from modelpatch.format.reading import PatchReader
 from modelpatch.inspect.frames import FrameReport, read_frame
 from modelpatch.inspect.tensors import TensorReport, tensor_reports
+from modelpatch.installed.engine import InstalledEngine
 from modelpatch.tensors.find import find_tensors
 from modelpatch.tensors.tensorbundle import BundleIndex, index_beside, shard_of
 
 PathLike = str | os.PathLike[str]
-# A patch of a few bytes may declare a target of any length; with a base, each file of it is made in memory.
-MAX_TARGET_BYTES = 4 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,10 @@ def feature_names(header: PatchHeader) -> list[str]:
 
 
 def inspect_patch(
-    patch: PathLike | bytes | BinaryIO, *, base: PathLike | None = None, max_target_bytes: int = MAX_TARGET_BYTES
+    patch: PathLike | bytes | BinaryIO,
+    *,
+    base: PathLike | None = None,
+    max_target_bytes: int = INSPECTED_TARGET_BYTES,
 ) -> PatchReport:
     """Return what `patch` does.
 
@@ -121,11 +124,12 @@ def _inspect_frames(data: bytes) -> PatchReport:
     header = decode_header(reader)
     if header.kind is PatchKind.FOLDER:
         raise PatchFormatError("a patch of a folder is inside a patch of a folder")
-    header.check_supported()
+    engine = InstalledEngine()
+    check_supported(header, engine)
     reader.enter_section(header.body_length)
     frames, at = [], 0
     while at < header.target_length:
-        frames.append(read_frame(reader, header, at))
+        frames.append(read_frame(reader, header.memory_bytes, at, engine))
         at += sum(op.length for op in frames[-1].ops)
     reader.expect_end()
     return PatchReport(header, reader.consumed, frames=frames)
@@ -142,14 +146,14 @@ def _inspect_tensors(data: bytes, base: bytes, index: BundleIndex | None, limit:
 
 def _target(data: bytes, base: bytes, limit: int) -> bytes:
     out = io.BytesIO()
-    apply_stream(io.BytesIO(base), io.BytesIO(data), out, max_target_bytes=limit)
+    apply_stream(io.BytesIO(base), io.BytesIO(data), out, max_target_bytes=limit, engine=InstalledEngine())
     return out.getvalue()
 
 
 def _inspect_folder(data: bytes, base: PathLike | None, limit: int) -> PatchReport:
     reader = PatchReader(io.BytesIO(data))
     header = decode_header(reader)
-    header.check_supported()
+    check_supported(header, InstalledEngine())
     reader.enter_section(header.body_length)
     entries = [*_read_entries(reader)]
     reader.expect_end()

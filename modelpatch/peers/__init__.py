@@ -4,7 +4,7 @@ Refuses to need any of them: a peer that is not installed has no version and is 
 format as it writes it.
 """
 
-from modelpatch.peers.base import COMPARABLE, Peer, PeerError, Trial, fastest_comparable, smallest
+from modelpatch.peers.base import COMPARABLE, Measurement, Peer, PeerError, fastest_comparable, smallest
 from modelpatch.peers.packages import Bsdiff, CompressedWhole, Detools, HDiffPatch, HPatchLite
 from modelpatch.peers.programs import Xdelta3, ZstdPackage, ZstdProgram
 
@@ -15,9 +15,9 @@ __all__ = [
     "Detools",
     "HDiffPatch",
     "HPatchLite",
+    "Measurement",
     "Peer",
     "PeerError",
-    "Trial",
     "Xdelta3",
     "ZstdPackage",
     "ZstdProgram",

@@ -21,7 +21,7 @@ class PeerError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class Measurement:
     """One patch that a peer made: with which setting, the patch, and CPU seconds that it took."""
 
     setting: str
@@ -29,15 +29,15 @@ class Trial:
     diff_cpu_s: float
 
 
-def smallest(trials: Iterable[Trial]) -> Trial:
-    """Return the trial with the smallest patch; of equal ones the one that took the least CPU."""
-    return min(trials, key=lambda t: (len(t.patch), t.diff_cpu_s))
+def smallest(found: Iterable[Measurement]) -> Measurement:
+    """Return the one with the smallest patch; of equal ones the one that took the least CPU."""
+    return min(found, key=lambda one: (len(one.patch), one.diff_cpu_s))
 
 
-def fastest_comparable(trials: Sequence[Trial]) -> Trial:
-    """Return the trial with the least CPU among those at most `COMPARABLE` times as large as the smallest."""
-    limit = COMPARABLE * len(smallest(trials).patch)
-    return min((t for t in trials if len(t.patch) <= limit), key=lambda t: t.diff_cpu_s)
+def fastest_comparable(found: Sequence[Measurement]) -> Measurement:
+    """Return the one with the least CPU among those at most `COMPARABLE` times as large as the smallest."""
+    limit = COMPARABLE * len(smallest(found).patch)
+    return min((one for one in found if len(one.patch) <= limit), key=lambda one: one.diff_cpu_s)
 
 
 class Peer(ABC):
@@ -74,7 +74,7 @@ class Peer(ABC):
         """Return those of its settings that work with what is installed."""
         return self.settings
 
-    def trials(self, old: bytes, new: bytes) -> Iterator[Trial]:
+    def measure(self, old: bytes, new: bytes) -> Iterator[Measurement]:
         """Return the patch of every setting, as each is made; `diff_cpu_s` as if it were the only one.
 
         Raises:
@@ -82,11 +82,11 @@ class Peer(ABC):
         """
         for setting in self.usable_settings():
             patch, cpu_s = self._timed(partial(self._diff, old, new, setting))
-            yield Trial(setting, patch, cpu_s)
+            yield Measurement(setting, patch, cpu_s)
 
     def diff(self, old: bytes, new: bytes) -> bytes:
         """Return the smallest patch of all settings. Raises PeerError: the peer failed."""
-        return smallest(self.trials(old, new)).patch
+        return smallest(self.measure(old, new)).patch
 
     def apply(self, old: bytes, patch: bytes) -> bytes:
         """Return what `patch` makes of `old`. Raises PeerError: the peer failed."""

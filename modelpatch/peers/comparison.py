@@ -4,7 +4,6 @@ Refuses to trust a patch that it has not applied: each one is, and the result is
 a peer makes one patch per file; an unchanged file, wherever it moved, and an empty one cost it nothing.
 """
 
-import importlib
 import io
 import os
 import tempfile
@@ -14,16 +13,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import modelpatch
+from modelpatch.apply.folder import apply_folder
+from modelpatch.apply.stream import apply_stream
 from modelpatch.apply.tree import scan
+from modelpatch.diff.folder import diff_folder
+from modelpatch.diff.inputs import Contents, DiffInput, DiffSettings
+from modelpatch.diff.make import smallest_patch
 from modelpatch.errors import FolderError
-from modelpatch.format.header import DEFAULT_FEATURES, DecoderFeatures
+from modelpatch.format.header import DEFAULT_FEATURES, VERSION, DecoderFeatures
+from modelpatch.installed.engine import InstalledEngine
 from modelpatch.peers import COMPARABLE, Peer, PeerError, all_peers
 
 PathLike = str | os.PathLike[str]
 OURS = "modelpatch"
-# Says how far a comparison is: steps done, steps in all, what comes next.
-Progress = Callable[[int, int, str], None]
+# Is told how far a comparison is: steps done, steps in all, what comes next.
+StepListener = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ def compare(
     effort: str = "best",
     features: DecoderFeatures = DEFAULT_FEATURES,
     peers: Sequence[Peer] | None = None,
-    progress: Progress = lambda done, steps, what: None,
+    progress: StepListener = lambda done, steps, what: None,
 ) -> Comparison:
     """Return sizes and times of our patch and of every peer's for the files or folders `old` and `new`.
 
@@ -114,10 +118,10 @@ def compare(
     out = Comparison(str(old), str(new), _total(Path(old)), _total(Path(new)), len(pairs))
     out.missing.extend(peer.name for peer in found if not peer.available())
     efforts = ("best", "fast") if effort == "best" else ("fast",)
-    steps = _Steps(progress, len(efforts) + len(pairs) * sum(len(p.usable_settings()) for p in able))
+    steps = _StepCount(progress, len(efforts) + len(pairs) * sum(len(p.usable_settings()) for p in able))
     for name in efforts:
         steps.next(f"{OURS} {name}")
-        out.rows.append(_measure_ours(Path(old), Path(new), name, features))
+        out.rows.append(_measure_ours(Path(old), Path(new), DiffSettings(name, features)))
     for peer in able:
         try:
             out.rows.extend(_measure_peer(peer, pairs, steps))
@@ -135,12 +139,14 @@ class _Pair:
     new: Path
 
 
-class _Steps:
-    def __init__(self, progress: Progress, steps: int) -> None:
-        self._progress, self._steps, self._done = progress, steps, 0
+class _StepCount:
+    """Counts the steps of a comparison and tells of each."""
+
+    def __init__(self, listener: StepListener, steps: int) -> None:
+        self._listener, self._steps, self._done = listener, steps, 0
 
     def next(self, what: str) -> None:
-        self._progress(self._done, self._steps, what)
+        self._listener(self._done, self._steps, what)
         self._done += 1
 
 
@@ -168,38 +174,34 @@ def _total(path: Path) -> int:
     return sum(file.length for file in scan(path)) if path.is_dir() else path.stat().st_size
 
 
-def _measure_ours(old: Path, new: Path, effort: str, features: DecoderFeatures) -> Row:
-    for module in ("numpy", "modelpatch.diff.make"):  # a library's import is not the work of one patch
-        importlib.import_module(module)
+def _measure_ours(old: Path, new: Path, settings: DiffSettings) -> Row:
     measure = _ours_folder if new.is_dir() else _ours_file
-    size, diff_s, apply_s, exact = measure(old, new, effort, features)
-    return Row(OURS, modelpatch_version(), effort, size, diff_s, apply_s, exact, "in process")
+    size, diff_s, apply_s, exact = measure(old, new, settings)
+    return Row(OURS, modelpatch_version(), settings.effort, size, diff_s, apply_s, exact, "in process")
 
 
 def modelpatch_version() -> str:
     """Return the version of the patch format, which is the one that users of patches need to know."""
-    from modelpatch.format.header import VERSION
-
     return f"format {VERSION}"
 
 
-def _ours_file(old: Path, new: Path, effort: str, features: DecoderFeatures) -> tuple[int, float, float, bool]:
+def _ours_file(old: Path, new: Path, settings: DiffSettings) -> tuple[int, float, float, bool]:
     a, b = old.read_bytes(), new.read_bytes()
     start = time.process_time()
-    patch = modelpatch.diff_bytes(a, b, effort=effort, features=features)
+    patch = smallest_patch(DiffInput(Contents(a), Contents(b), settings))
     made = time.process_time()
     out = io.BytesIO()
-    modelpatch.apply_stream(io.BytesIO(a), io.BytesIO(patch), out)
+    apply_stream(io.BytesIO(a), io.BytesIO(patch), out, engine=InstalledEngine())
     return len(patch), made - start, time.process_time() - made, out.getvalue() == b
 
 
-def _ours_folder(old: Path, new: Path, effort: str, features: DecoderFeatures) -> tuple[int, float, float, bool]:
+def _ours_folder(old: Path, new: Path, settings: DiffSettings) -> tuple[int, float, float, bool]:
     with tempfile.TemporaryDirectory(prefix="modelpatch-compare-") as folder:
         patch, target = Path(folder) / "patch", Path(folder) / "target"
         start = time.process_time()
-        modelpatch.diff_folder(old, new, patch, effort=effort, features=features)
+        diff_folder(old, new, patch, settings)
         made = time.process_time()
-        modelpatch.apply_folder(old, patch, target)
+        apply_folder(old, patch, target, engine=InstalledEngine())
         applied = time.process_time()
         return patch.stat().st_size, made - start, applied - made, scan(target) == scan(new)
 
@@ -214,18 +216,18 @@ class _Sum:
     exact: bool = True
 
 
-def _measure_peer(peer: Peer, pairs: list[_Pair], steps: _Steps) -> list[Row]:
+def _measure_peer(peer: Peer, pairs: list[_Pair], steps: _StepCount) -> list[Row]:
     """Return a row for each setting: sums over the files."""
     sums = {setting: _Sum() for setting in peer.usable_settings()}
     for pair in pairs:
         old, new = pair.old.read_bytes() if pair.old else b"", pair.new.read_bytes()
-        trials = peer.trials(old, new)
+        measurements = peer.measure(old, new)
         for setting, total in sums.items():
             steps.next(f"{peer.name} {setting}" + (f", {pair.name}" if len(pairs) > 1 else ""))
-            trial = next(trials)
-            made, apply_cpu_s = peer.timed_apply(old, trial.patch)
-            total.patch_bytes += len(trial.patch)
-            total.diff_cpu_s += trial.diff_cpu_s
+            measured = next(measurements)
+            made, apply_cpu_s = peer.timed_apply(old, measured.patch)
+            total.patch_bytes += len(measured.patch)
+            total.diff_cpu_s += measured.diff_cpu_s
             total.apply_cpu_s += apply_cpu_s
             total.exact &= made == new
     version = peer.version() or ""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, ClassVar
 
-from modelpatch.peers.base import Peer, Trial, find_module
+from modelpatch.peers.base import Measurement, Peer, find_module
 
 _XZ_MAGIC = b"\xfd7zXZ\0"
 
@@ -55,11 +55,11 @@ class HDiffPatch(_PackagePeer):
     slow_settings = frozenset({"brotli-11"})
     _formats: ClassVar[tuple[str, str, str]] = ("diff", "recompress", "apply")
 
-    def trials(self, old: bytes, new: bytes) -> Iterator[Trial]:
+    def measure(self, old: bytes, new: bytes) -> Iterator[Measurement]:
         found, search_s = self._timed(partial(self._search, old, new))
         for setting in self.settings:
             made, cpu_s = self._timed(partial(self._compressed, found, setting))
-            yield Trial(setting, made, search_s + cpu_s)
+            yield Measurement(setting, made, search_s + cpu_s)
 
     def _diff(self, old: bytes, new: bytes, setting: str) -> bytes:
         return self._compressed(self._search(old, new), setting)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import modelpatch
-from modelpatch.peers import HDiffPatch, Peer, PeerError, Trial, all_peers, fastest_comparable, smallest
+from modelpatch.peers import HDiffPatch, Measurement, Peer, PeerError, all_peers, fastest_comparable, smallest
 from modelpatch.peers.comparison import OURS, Comparison, Row, compare
 from modelpatch.peers.comparison_chart import ChartError, check_chart, draw_chart
 from modelpatch.peers.comparison_text import ProgressLine, lines
@@ -176,9 +176,9 @@ def test_fastest_comparable_is_the_least_cpu_within_five_percent_of_the_smallest
     found = Comparison("a", "b", 1, 1, 1, rows)
     assert found.smallest("x").setting == "slow"
     assert found.fastest_comparable("x").setting == "good"
-    trials = [Trial(r.setting, bytes(r.patch_bytes), r.diff_cpu_s) for r in rows]
-    assert smallest(trials).setting == "slow"
-    assert fastest_comparable(trials).setting == "good"
+    measured = [Measurement(r.setting, bytes(r.patch_bytes), r.diff_cpu_s) for r in rows]
+    assert smallest(measured).setting == "slow"
+    assert fastest_comparable(measured).setting == "good"
 
 
 @pytest.mark.parametrize("peer", all_peers(), ids=lambda peer: peer.name)
@@ -186,11 +186,11 @@ def test_fastest_comparable_is_the_least_cpu_within_five_percent_of_the_smallest
 def test_each_installed_peer_is_exact_at_every_setting(peer: Peer, old: bytes) -> None:
     if not peer.available():
         pytest.skip(f"{peer.name} is not installed")
-    trials = list(peer.trials(old, NEW))
-    assert [t.setting for t in trials] == list(peer.usable_settings())
-    assert {peer.apply(old, t.patch) for t in trials} == {NEW}
-    assert all(t.diff_cpu_s >= 0 for t in trials)
-    assert len(peer.diff(old, NEW)) == len(smallest(trials).patch)
+    found = list(peer.measure(old, NEW))
+    assert [t.setting for t in found] == list(peer.usable_settings())
+    assert {peer.apply(old, t.patch) for t in found} == {NEW}
+    assert all(t.diff_cpu_s >= 0 for t in found)
+    assert len(peer.diff(old, NEW)) == len(smallest(found).patch)
 
 
 def test_a_peer_turns_damage_into_its_own_error() -> None:
@@ -207,8 +207,8 @@ def test_hdiffpatch_compressed_again_is_what_its_diff_gives() -> None:
     if not HDiffPatch().available():
         pytest.skip("hdiffpatch is not installed")
     package = importlib.import_module("hdiffpatch")
-    (trial,) = HDiffPatch(["lzma2-9"]).trials(OLD, NEW)
-    assert trial.patch == package.diff(OLD, NEW, package.Lzma2Config(level=9, window=25))
+    (one,) = HDiffPatch(["lzma2-9"]).measure(OLD, NEW)
+    assert one.patch == package.diff(OLD, NEW, package.Lzma2Config(level=9, window=25))
 
 
 def test_charts_show_every_tool(pair: Path) -> None:

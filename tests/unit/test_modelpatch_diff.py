@@ -200,13 +200,15 @@ def test_memory_of_apply_does_not_grow_with_the_file(tmp_path: Path) -> None:
 
 def _patch_by_position(old: np.ndarray, new: np.ndarray) -> bytes:
     """Build the patch without the matcher, which would take minutes on 80 MB of noise."""
-    from modelpatch.diff.building import BodyBuilder
+    from modelpatch.diff.building import build_body
+    from modelpatch.diff.inputs import Contents, DiffInput, DiffSettings
     from modelpatch.diff.make import file_patch
     from modelpatch.diff.pieces import Piece, split_equal_runs
 
     pieces = split_equal_runs([Piece(0, len(new), 0, False, 1)], old, new, 1024)
-    body = BodyBuilder(old, new, "fast", modelpatch.DEFAULT_FEATURES).build(pieces)
-    return file_patch(PatchKind.FILE, old.tobytes(), new.tobytes(), body)
+    settings = DiffSettings("fast", modelpatch.DEFAULT_FEATURES)
+    given = DiffInput(Contents(old.tobytes()), Contents(new.tobytes()), settings)
+    return file_patch(PatchKind.FILE, given.old.data, given.new.data, build_body(given, pieces))
 
 
 def write_tree(folder: Path, files: dict[str, bytes]) -> Path:

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 import modelpatch
 from modelpatch import PatchError, PatchFormatError, PatchKind, PatchLimitError, UnsupportedPatchError
-from modelpatch.format import varint
-from modelpatch.format.transforms import Transform, undo
+from modelpatch.format import big_integers, varint
+from modelpatch.format.lane import Lane, Transform
+from modelpatch.format.transforms import Arithmetic, Delta, undo
+from modelpatch.installed import engine, vectors
 from tests.vectors.make_patches import HAND, LANES, hand_made, lane_patch, read_hand_made, valid_pairs
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "patches"
@@ -163,17 +165,20 @@ def test_zigzag_round_trips(value: int) -> None:
     assert varint.unzigzag(varint.zigzag(value)) == value
 
 
+@pytest.mark.parametrize("arithmetic", [big_integers, vectors], ids=["standard library", "numpy"])
 @given(st.sampled_from([t for t in Transform if t.value < 5]), st.sampled_from([1, 2, 4, 8]), st.integers(0, 2**32))
-def test_lane_arithmetic_agrees_with_numpy(transform: Transform, width: int, seed: int) -> None:
+def test_each_arithmetic_undoes_what_the_diff_did(
+    arithmetic: Arithmetic, transform: Transform, width: int, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     count = int(rng.integers(1, 9000))
     new, old = (rng.integers(0, 256, count * width, dtype=np.uint8).view(f"<u{width}") for _ in range(2))
     from modelpatch.diff.transforms import Source, code, planes
-    from modelpatch.format.frames import Lane
 
-    coded = code(Source(new, old, True), Lane(transform, width))
+    lane = Lane(transform, width)
+    coded = code(Source(new, old, True), lane)
     assert coded is not None
-    assert undo(transform, width, 0, planes(coded), old.tobytes()) == new.tobytes()
+    assert undo(Delta(lane, planes(coded), old.tobytes()), arithmetic) == new.tobytes()
 
 
 _WITHOUT_NUMPY = """
@@ -183,13 +188,12 @@ class Block:
         if name.split(".")[0] in ("numpy", "zstandard"):
             raise ImportError("blocked: " + name)
 sys.meta_path.insert(0, Block())
-import modelpatch
-from modelpatch.format import accelerator
-accelerator.WORTH_BYTES = 0
 from pathlib import Path
+from modelpatch.apply.files import apply_file
+from modelpatch.installed.engine import InstalledEngine
 for patch in sorted(Path(sys.argv[1]).glob("*.patch")):
     out = Path(sys.argv[2]) / patch.stem
-    modelpatch.apply_file(patch.with_suffix(".base"), patch, out)
+    apply_file(patch.with_suffix(".base"), patch, out, engine=InstalledEngine(worth_bytes=0))
     assert out.read_bytes() == patch.with_suffix(".target").read_bytes(), patch
 assert "numpy" not in sys.modules
 print("same")
@@ -206,6 +210,53 @@ def test_importing_the_package_imports_nothing_foreign() -> None:
     check = "import sys, modelpatch; print(sorted({m.split('.')[0] for m in sys.modules} & {'numpy', 'tensorflow'}))"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "[]\n"
+
+
+_ONE_APPLY = """
+import sys
+from modelpatch.apply.files import apply_file
+from modelpatch.installed.engine import InstalledEngine
+apply_file(*sys.argv[1:4], engine=InstalledEngine(worth_bytes=int(sys.argv[4])))
+print("numpy" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(("worth_bytes", "loaded"), [(1, True), (1 << 30, False)])
+def test_numpy_is_imported_for_much_work_alone(worth_bytes: int, loaded: bool, tmp_path: Path) -> None:
+    vector = VECTORS / "valid" / "float32"
+    paths = [str(path) for path in (vector.with_suffix(".base"), vector.with_suffix(".patch"), tmp_path / "out")]
+    command = [sys.executable, "-c", _ONE_APPLY, *paths, str(worth_bytes)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == f"{loaded}\n"
+
+
+def test_numpy_is_used_at_once_where_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[Arithmetic] = []
+
+    def noting(delta: Delta, arithmetic: Arithmetic) -> bytes:
+        used.append(arithmetic)
+        return undo(delta, arithmetic)
+
+    monkeypatch.setattr(engine, "undo", noting)
+    base, target, patch = valid("float32")
+    assert apply(base, patch) == target
+    assert used == [vectors]
+
+
+_WHAT_APPLY_IMPORTS = """
+import sys, modelpatch
+modelpatch.apply_file(*sys.argv[1:])
+rooms = {m.split(".")[1] for m in sys.modules if m.startswith("modelpatch.")}
+print(sorted(rooms), "numpy" in sys.modules, "zstandard" in sys.modules)
+"""
+
+
+def test_applying_a_file_loads_what_a_device_runs_and_nothing_else(tmp_path: Path) -> None:
+    vector = VECTORS / "valid" / "float32"
+    paths = [str(path) for path in (vector.with_suffix(".base"), vector.with_suffix(".patch"), tmp_path / "out")]
+    command = [sys.executable, "-c", _WHAT_APPLY_IMPORTS, *paths]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "['apply', 'errors', 'format', 'installed'] False False\n"
 
 
 def test_vectors_can_be_made_again() -> None:

@@ -15,7 +15,8 @@ import pytest
 import modelpatch
 from modelpatch import PatchError, PatchFormatError
 from modelpatch.apply.stream import COPY_BYTES
-from modelpatch.format import accelerator
+from modelpatch.format import big_integers
+from modelpatch.installed import engine
 from tests import fuzz_patches
 from tests.fuzz_patches import MAX_TARGET, Fault, Fuzzer, Hang, Sample, bombs, declared_memory, full_frames
 
@@ -54,7 +55,7 @@ def test_a_frame_takes_no_more_memory_than_its_patch_declares(
     sample: Sample, numpy: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not numpy:
-        monkeypatch.setattr(accelerator, "_numpy", lambda count: None)
+        monkeypatch.setattr(engine, "find_arithmetic", lambda: big_integers)
     base, patch, out = io.BytesIO(sample.base), io.BytesIO(sample.patch), io.BytesIO(bytes(MAX_TARGET))
     tracemalloc.start()
     with contextlib.suppress(PatchFormatError):  # a bomb makes more than it declares

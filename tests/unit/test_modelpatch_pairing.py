@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 import modelpatch
 from modelpatch.diff.alignment import align_dimension, align_rows, source_rows
+from modelpatch.diff.inputs import Contents, DiffInput, DiffSettings
 from modelpatch.diff.matching import SEED_BYTES, index_seeds, match_files
-from modelpatch.diff.pairing import ResizedPartners, pair_tensors, without_counters
-from modelpatch.diff.pieces import Piece, as_bytes
-from modelpatch.diff.planning import plans, rescale_of
+from modelpatch.diff.pairing import ResizedPartners, Side, pair_tensors, without_counters
+from modelpatch.diff.pieces import Piece, Stored, as_bytes
+from modelpatch.diff.tiling import rescale_of, tilings
 from modelpatch.tensors.find import Quantization, Tensor, find_tensors
 from tests import model_files
 from tests.unit.test_modelpatch_diff import apply, safetensors
@@ -24,21 +25,25 @@ RNG = np.random.default_rng(31)
 ALL = modelpatch.DEFAULT_FEATURES
 
 
-def plan_of(old: bytes, new: bytes) -> list[Piece]:
-    plan = next(iter(plans(old, new, ALL, effort="fast")))
+def fast(old: bytes, new: bytes) -> DiffInput:
+    return DiffInput(Contents(old), Contents(new), DiffSettings("fast", ALL))
+
+
+def tiling_of(old: bytes, new: bytes) -> list[Piece]:
+    tiling = next(iter(tilings(fast(old, new))))
     at = 0
-    for piece in plan:
+    for piece in tiling:
         assert piece.target == at
         assert piece.length > 0
         assert piece.base is None or 0 <= piece.base <= len(old) - piece.length
         at += piece.length
     assert at == len(new)
-    return plan
+    return tiling
 
 
 def partners(old: bytes, new: bytes) -> dict[str, str | None]:
     olds, news = find_tensors(old), find_tensors(new)
-    found = pair_tensors(olds, news, as_bytes(old), as_bytes(new))
+    found = pair_tensors(Side(as_bytes(old), olds), Side(as_bytes(new), news))
     return {new.name: old and old.name for new, old in zip(news, found, strict=True)}
 
 
@@ -101,7 +106,7 @@ def test_an_inserted_row_or_column_costs_little_more_than_itself(axis: int) -> N
     old = weights(300, 6) if axis else weights(6, 300)
     new = np.insert(old, 2, weights(300), axis=axis)
     before, after = safetensors({"k": old}), safetensors({"k": new})
-    fresh = sum(p.length for p in plan_of(before, after) if p.base is None)
+    fresh = sum(p.length for p in tiling_of(before, after) if p.base is None)
     patch = modelpatch.diff_bytes(before, after)
     assert fresh <= 4 * 300 + 100
     assert len(patch) < 4 * 300 + 320
@@ -129,7 +134,7 @@ def test_scales_that_changed_come_with_the_piece_and_its_parts() -> None:
     halved[0] //= 2
     halved[4] //= 4
     new[kernel.offset : kernel.end] = halved.tobytes()
-    (piece,) = (p for p in plan_of(data, bytes(new)) if p.target == kernel.offset)
+    (piece,) = (p for p in tiling_of(data, bytes(new)) if p.target == kernel.offset)
     assert piece.scales is not None
     assert piece.scales.ratios == (0.5, 1, 1, 1, 0.25, 1)
     assert (piece.scales.block, piece.scales.start) == (288, kernel.offset)
@@ -204,7 +209,7 @@ def test_a_moved_half_is_found_in_a_large_file_without_a_format() -> None:
     old = np.random.default_rng(5).bytes(5 << 20)
     half = (5 << 19) + 3
     new = old[half:] + b"new" + old[:half]
-    plan = plan_of(old, new)
+    plan = tiling_of(old, new)
     assert sum(p.length for p in plan if p.base is None) <= 3 + 2 * 64
 
 
@@ -215,7 +220,7 @@ def test_texts_inside_a_model_are_matched_not_replaced() -> None:
 
     lines = [f"line {i * 7919}\n" for i in range(300)]
     old, new = model("".join(lines)), model("".join([*lines[:100], "one more line\n", *lines[100:]]))
-    assert sum(p.length for p in plan_of(old, new) if p.base is None) < 60
+    assert sum(p.length for p in tiling_of(old, new) if p.base is None) < 60
 
 
 HALVES = np.random.default_rng(41).normal(size=(2, 25_000)).astype("<f4")
@@ -242,9 +247,9 @@ def test_the_same_bytes_as_other_tensors_cost_little(before: dict, after: dict, 
 def test_fast_trusts_the_tensors_alone_where_they_have_partners() -> None:
     old, more = {"a": weights(100, 100)}, {"b": weights(30, 30)}
     kept = {"a": tuned(old["a"])}
-    assert len(list(plans(safetensors(old), safetensors(kept | more), ALL, effort="fast"))) == 1
+    assert len(list(tilings(fast(safetensors(old), safetensors(kept | more))))) == 1
     more = {"b": weights(50, 50)}
-    assert len(list(plans(safetensors(old), safetensors(kept | more), ALL, effort="fast"))) == 2
+    assert len(list(tilings(fast(safetensors(old), safetensors(kept | more))))) == 2
 
 
 def vector(name: str, *shape: int, at: int = 0) -> Tensor:
@@ -269,15 +274,15 @@ def test_resized_tensors_are_found_fast_among_thousands() -> None:
     assert time.process_time() - start < 3
 
 
-def test_thousands_of_new_tensors_with_bytes_between_them_are_planned_fast() -> None:
+def test_thousands_of_new_tensors_with_bytes_between_them_are_tiled_fast() -> None:
     values = np.random.default_rng(42).normal(size=(6000, 24)).astype("<f4")
     old = model_files.safetensors({"a": values[0].reshape(4, 6)})
     # The tensors of two elements are too small to be pieces of their own: they are the gaps.
     new = model_files.safetensors({f"{i}": row if i % 2 else row[:2] for i, row in enumerate(values)})
     start = time.process_time()
-    plan = next(iter(plans(old, new, ALL, effort="fast")))
-    assert sum(piece.length for piece in plan) == len(new)
-    assert len(plan) > len(values)
+    tiling = next(iter(tilings(fast(old, new))))
+    assert sum(piece.length for piece in tiling) == len(new)
+    assert len(tiling) > len(values)
     assert time.process_time() - start < 5
 
 
@@ -288,6 +293,6 @@ def test_a_shape_that_no_tensor_has_is_not_aligned_nor_rescaled(shape: tuple[int
     whole = Piece(0, 400, None, False, 1)
     other = Tensor(0, 400, "w", "int8", 1, False, (400,))
     data = np.zeros(400, np.uint8)
-    assert align_dimension(whole, now, other, 0, data, data) == [whole]
+    assert align_dimension(whole, Stored(now, data), Stored(other, data), 0) == [whole]
     found = rescale_of(now, was)
     assert found is None or 1 <= found.block <= 400

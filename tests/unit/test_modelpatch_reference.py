@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 import modelpatch
 from modelpatch import DecoderFeatures, PatchError
-from modelpatch.format import accelerator
+from modelpatch.format import big_integers
+from modelpatch.installed import engine
 from tests import reference_decoder, reference_folders
 from tests.patch_damage import PAIRS, damaged, damaged_body, refitted, related_pair
 from tests.vectors.hand_folders import FolderVector
@@ -96,7 +97,7 @@ def test_both_decode_the_vectors_made_by_the_diff(path: Path) -> None:
 @pytest.mark.parametrize("vector", marked("valid"))
 def test_both_decode_the_valid_vectors(vector: Vector, numpy: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not numpy:
-        monkeypatch.setattr(accelerator, "_numpy", lambda count: None)
+        monkeypatch.setattr(engine, "find_arithmetic", lambda: big_integers)
     assert by_modelpatch(vector.patch, vector.base) == vector.target
     assert by_reference(vector.patch, vector.base, strict=True) == vector.target
 

@@ -17,9 +17,11 @@ import numpy as np
 import modelpatch
 from modelpatch import DecoderFeatures
 from modelpatch.diff.building import BodyBuilder
+from modelpatch.diff.inputs import Contents, DiffInput, DiffSettings
 from modelpatch.diff.make import file_patch
-from modelpatch.diff.pieces import Piece, as_bytes
+from modelpatch.diff.pieces import Piece
 from modelpatch.format.header import PatchKind
+from modelpatch.format.lane import Lane, Transform
 from tests.vectors import hand_invalid, hand_valid
 from tests.vectors.hand_folders import FolderVector, invalid_folders, valid_folders
 from tests.vectors.hand_valid import Vector
@@ -69,17 +71,9 @@ def lane_patch(transform: int, width: int, grid: int = 0) -> tuple[bytes, bytes,
 
 def forced_patch(base: bytes, target: bytes, transform: int, width: int, grid: int) -> bytes:
     """Return a patch that codes `target` as one DELTA in the lane asked for."""
-    from modelpatch.format.frames import Lane
-    from modelpatch.format.transforms import Transform
-
-    class Forced(BodyBuilder):
-        def choose(self, pieces: list[Piece]) -> Lane | None:
-            return Lane(Transform(transform), width, grid)
-
-    old, new = as_bytes(base), as_bytes(target)
-    body = Forced(old, new, "best", modelpatch.DEFAULT_FEATURES).build(
-        [Piece(0, len(target), 0, False, width, True, 0)]
-    )
+    given = DiffInput(Contents(base), Contents(target), DiffSettings("best", modelpatch.DEFAULT_FEATURES))
+    lane = Lane(Transform(transform), width, grid)
+    body = BodyBuilder(given, lambda piece: lane).build([Piece(0, len(target), 0, False, width, True, 0)])
     return file_patch(PatchKind.FILE, base, target, body)
 
 

@@ -1,6 +1,6 @@
-"""Owns the plans of a diff: tilings of the target by tensors, by position and by matches.
+"""Owns the tilings of a diff: the target cut to pieces by tensors, by position and by matches.
 
-Refuses to choose between them: `diff.py` builds them and keeps the smallest. Needs numpy (diff only).
+Refuses to choose between them: `make.py` builds them and keeps the smallest. Needs numpy (diff only).
 """
 
 import math
@@ -10,13 +10,13 @@ from dataclasses import replace
 import numpy as np
 
 from modelpatch.diff.alignment import align_dimension
+from modelpatch.diff.inputs import Contents, DiffInput
 from modelpatch.diff.matching import SeedIndex, index_seeds, match_files, match_region
-from modelpatch.diff.pairing import ResizedPartners, is_equal, pair_tensors, resized_dimension
-from modelpatch.diff.pieces import Bytes, Piece, Rescale, as_bytes
+from modelpatch.diff.pairing import ResizedPartners, Side, pair_tensors, resized_dimension
+from modelpatch.diff.pieces import Bytes, Piece, Rescale, Stored
 from modelpatch.diff.transforms import guess_type
 from modelpatch.format.header import DecoderFeatures
-from modelpatch.tensors.find import BundleIndex, Tensor, find_tensors
-from modelpatch.tensors.tensor import UNKNOWN_TYPE
+from modelpatch.tensors.tensor import UNKNOWN_TYPE, Tensor
 
 _LEAST_TENSOR_BYTES = 64
 _MOST_TEXT_BYTES = 1 << 20
@@ -24,77 +24,71 @@ _MOST_TEXT_BYTES = 1 << 20
 _MOST_UNPAIRED = 1 / 8
 
 
-def plans(
-    old: bytes,
-    new: bytes,
-    features: DecoderFeatures,
-    *,
-    effort: str,
-    old_index: BundleIndex | None = None,
-    new_index: BundleIndex | None = None,
-) -> Iterator[list[Piece]]:
+def tilings(given: DiffInput) -> Iterator[list[Piece]]:
     """Return tilings of the target: by tensors where both formats are known, by matches, by position.
 
-    Args:
-        old, new: the files.
-        features: what the decoder can do.
-        effort: `fast` trusts the tensors where there are some and most have a partner.
-        old_index, new_index: the TensorBundle index of a shard of a bundle, if there is one.
+    `fast` trusts the tensors where there are some and most have a partner.
     """
-    a, b = as_bytes(old), as_bytes(new)
-    old_tensors, new_tensors = find_tensors(old, old_index), find_tensors(new, new_index)
-    if old_tensors and new_tensors:
-        plan, unpaired = _tensor_plan(a, b, old_tensors, new_tensors)
-        yield plan
-        if effort == "fast":
+    old, new, fast = given.old.array, given.new.array, given.settings.fast
+    if given.old.tensors and given.new.tensors:
+        tiling, unpaired = _tile_by_tensors(given.old, given.new)
+        yield tiling
+        if fast:
             if unpaired > _MOST_UNPAIRED * len(new):  # renamed types, tensors split or merged: bytes may be the same
-                yield match_files(a, b)
+                yield match_files(old, new)
             return
-    yield match_files(a, b)
+    yield match_files(old, new)
     if abs(len(old) - len(new)) <= min(len(old), len(new)) // 8:
-        same = min(len(old), len(new))
-        yield _position_plan(a, b, same, features)
+        yield _tile_by_position(old, new, given.settings.features)
 
 
-def untethered_plan(new: bytes, new_index: BundleIndex | None = None) -> list[Piece]:
+def tile_without_base(new: Contents) -> list[Piece]:
     """Return a tiling of `new` without a base, in which tensors are pieces of their own."""
     pieces, at = [], 0
-    for group, tensor in enumerate(find_tensors(new, new_index)):
+    for group, tensor in enumerate(new.tensors):
         if tensor.offset > at:
             pieces.append(Piece(at, tensor.offset - at, None, width=1))
-        pieces.append(Piece(tensor.offset, tensor.length, None, False, tensor.width, tensor.is_float, group))
-        at = tensor.offset + tensor.length
-    if at < len(new):
-        pieces.append(Piece(at, len(new) - at, None))
+        pieces.append(_whole(tensor, group))
+        at = tensor.end
+    if at < len(new.data):
+        pieces.append(Piece(at, len(new.data) - at, None))
     return pieces
 
 
-def _position_plan(old: Bytes, new: Bytes, same: int, features: DecoderFeatures) -> list[Piece]:
+def _whole(tensor: Tensor, group: int) -> Piece:
+    return Piece(tensor.offset, tensor.length, None, False, tensor.width, tensor.is_float, group)
+
+
+def _tile_by_position(old: Bytes, new: Bytes, features: DecoderFeatures) -> list[Piece]:
     """Compare what stands at the same place, as elements of the type that fits best."""
+    same = min(len(old), len(new))
     width, is_float = guess_type(old[:same], new[:same], features)
     even = same // width * width
-    plan = [Piece(0, even, 0, False, width, is_float), Piece(even, len(new) - even, None)]
-    return [piece for piece in plan if piece.length]
+    tiling = [Piece(0, even, 0, False, width, is_float), Piece(even, len(new) - even, None)]
+    return [piece for piece in tiling if piece.length]
 
 
-def _tensor_plan(
-    old: Bytes, new: Bytes, old_tensors: list[Tensor], new_tensors: list[Tensor]
-) -> tuple[list[Piece], int]:
+def _tile_by_tensors(old: Contents, new: Contents) -> tuple[list[Piece], int]:
     """Return the tiling by tensors, and how many bytes are in new tensors without a partner of their length."""
-    old_tensors = [tensor for tensor in old_tensors if _stands_alone(tensor)]
-    new_tensors = [tensor for tensor in new_tensors if _stands_alone(tensor)]
-    gaps, resized = _Gaps(old, new, old_tensors), ResizedPartners(old_tensors)
-    partners = pair_tensors(old_tensors, new_tensors, old, new)
+    olds = [tensor for tensor in old.tensors if _stands_alone(tensor)]
+    news = [tensor for tensor in new.tensors if _stands_alone(tensor)]
+    gaps, resized = _Gaps(old.array, new.array, olds), ResizedPartners(olds)
+    partners = pair_tensors(Side(old.array, olds), Side(new.array, news))
     out: list[Piece] = []
     at = 0
-    for group, (tensor, partner) in enumerate(zip(new_tensors, partners, strict=True)):
+    for group, (tensor, partner) in enumerate(zip(news, partners, strict=True)):
         out += gaps.pieces(at, tensor.offset)
-        made = _tensor_pieces(tensor, partner, group, resized, old, new)
+        whole, stored = _whole(tensor, group), Stored(tensor, new.array)
+        if partner is not None:
+            made = [_tile_from_partner(whole, stored, Stored(partner, old.array))]
+        else:
+            likely = resized.find(tensor)
+            made = [whole] if likely is None else _tile_from_resized(whole, stored, Stored(likely, old.array))
         gaps.follow(made)
         out += made
         at = tensor.end
-    unpaired = sum(t.length for t, partner in zip(new_tensors, partners, strict=True) if partner is None)
-    return out + gaps.pieces(at, len(new)), unpaired
+    unpaired = sum(tensor.length for tensor, partner in zip(news, partners, strict=True) if partner is None)
+    return out + gaps.pieces(at, len(new.array)), unpaired
 
 
 def _stands_alone(tensor: Tensor) -> bool:
@@ -103,20 +97,16 @@ def _stands_alone(tensor: Tensor) -> bool:
     return tensor.length >= least
 
 
-def _tensor_pieces(
-    tensor: Tensor, partner: Tensor | None, group: int, others: ResizedPartners, old: Bytes, new: Bytes
-) -> list[Piece]:
-    """Tile one tensor: from its partner, from one with more or fewer rows, or from nothing."""
-    whole = Piece(tensor.offset, tensor.length, None, False, tensor.width, tensor.is_float, group)
-    if partner is not None:
-        if is_equal(tensor, partner, old, new):
-            return [Piece(tensor.offset, tensor.length, partner.offset, copy=True)]
-        return [replace(whole, base=partner.offset, scales=rescale_of(tensor, partner))]
-    resized = others.find(tensor)
-    dimension = None if resized is None else resized_dimension(tensor, resized)
-    if resized is None or dimension is None:
-        return [whole]
-    return align_dimension(whole, tensor, resized, dimension, old, new)
+def _tile_from_partner(whole: Piece, new: Stored, old: Stored) -> Piece:
+    if np.array_equal(old.data, new.data):
+        return Piece(whole.target, whole.length, old.tensor.offset, copy=True)
+    return replace(whole, base=old.tensor.offset, scales=rescale_of(new.tensor, old.tensor))
+
+
+def _tile_from_resized(whole: Piece, new: Stored, old: Stored) -> list[Piece]:
+    """Tile a tensor from one with more or fewer rows."""
+    dimension = resized_dimension(new.tensor, old.tensor)
+    return [whole] if dimension is None else align_dimension(whole, new, old, dimension)
 
 
 def rescale_of(tensor: Tensor, partner: Tensor) -> Rescale | None:
