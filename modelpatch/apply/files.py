@@ -32,16 +32,7 @@ def apply_file(
     max_memory_bytes: int = DEFAULT_MEMORY_BYTES,
     engine: Engine = STANDARD,
 ) -> Applied:
-    """Write to the file `target` what the file `patch` makes of the file `base`; an older `target` is replaced.
-
-    The bytes and the name are on disk when this returns. `base` may be None for a whole-file patch. Limits and
-    engine are those of `apply_stream`.
-
-    Raises:
-        SamePathError: two of the three are one file.
-        PatchError: as `apply_stream`; the message names the file at fault, `target` is as it was.
-        OSError: a file cannot be read or written (missing, disk full); `target` is as it was.
-    """
+    """Write to the file `target` what the file `patch` makes of the file `base`; see `modelpatch.apply_file`."""
     refuse_same_path(target, [base, patch])
     with (
         open_or_none(base) as base_stream,
@@ -86,7 +77,7 @@ def open_or_none(path: PathLike | None) -> Iterator[BinaryIO | None]:
 
 @contextmanager
 def blaming(name: PathLike) -> Iterator[None]:
-    """Return an `OSError` the name of the file that the user knows, not none and not that of a temporary."""
+    """Put on an `OSError` the name of the file that the user knows, not none and not that of a temporary."""
     try:
         yield
     except OSError as e:

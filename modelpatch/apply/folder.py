@@ -74,15 +74,9 @@ def apply_folder(
     max_memory_bytes: int = DEFAULT_MEMORY_BYTES,
     engine: Engine = STANDARD,
 ) -> Applied:
-    """Make the folder `target`, which must not exist, from the folder `base` and the folder patch `patch`.
+    """Make the folder `target` from the folder `base` and the folder patch `patch`; see `modelpatch.apply_folder`.
 
-    Limits and engine are those of `apply_stream`; one engine is used for all files.
-
-    Raises:
-        FolderError: `target` exists, or `base` holds something else than plain files.
-        SamePathError: `target` is the patch or in `base`.
-        PatchError: as `apply_stream`; the message names the file at fault, no `target` appears.
-        OSError: a file cannot be read or written; no `target` appears.
+    One engine is used for all files, so that their work adds up.
     """
     refuse_same_path(target, [base, patch])
     if Path(base).resolve() in Path(target).resolve().parents:
@@ -227,7 +221,7 @@ class _Section:
 
 @contextmanager
 def _blaming_inside(target: Path, made: Path) -> Iterator[None]:
-    """Return errors of files in `made` the names that these would have had in `target`."""
+    """Put on errors of files in `made` the names that these would have had in `target`."""
     try:
         yield
     except OSError as e:

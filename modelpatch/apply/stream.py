@@ -50,26 +50,9 @@ def apply_stream(
     max_memory_bytes: int = DEFAULT_MEMORY_BYTES,
     engine: Engine = STANDARD,
 ) -> Applied:
-    """Write to `target` what `patch` makes of `base`.
+    """Write to `target` what `patch` makes of `base`, with the means of `engine`; see `modelpatch.apply_stream`.
 
-    Memory stays below 2 * `COPY_BYTES` plus what the header declares, whatever the sizes of the files. When an
-    error is raised, `target` may hold part of the bytes, and the caller must throw it away.
-
-    Args:
-        base: seekable, read from its start. May be None for a whole-file patch.
-        patch: read once from where it stands, to its end.
-        target: written in order, never read.
-        max_target_bytes: refuse a larger target; None for no limit.
-        max_memory_bytes: refuse a patch that declares a larger working memory.
-        engine: what the device has beyond the standard library.
-
-    Raises:
-        PatchFormatError: the patch is truncated, altered, or not a patch.
-        UnsupportedPatchError: the patch needs a newer decoder or a missing feature.
-        PatchLimitError: the patch declares more than the caller allows.
-        BaseMismatchError: the patch is for another base; nothing was written.
-        TargetMismatchError: the result is not the declared target.
-        OSError: a stream could not be read or written.
+    Memory stays below 2 * `COPY_BYTES` plus what the header declares, whatever the sizes of the files.
     """
     reader = PatchReader(patch)
     header = decode_header(reader)

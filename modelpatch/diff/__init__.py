@@ -1,1 +1,1 @@
-"""What makes a patch: matching, pairing, plans, encoding. numpy allowed; a device never loads it."""
+"""What makes a patch: matching, pairing, tilings, lanes, encoding. numpy allowed; a device never loads it."""

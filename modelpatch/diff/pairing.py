@@ -17,7 +17,7 @@ from modelpatch.diff.pieces import Bytes
 from modelpatch.diff.transforms import to_order, zigzag
 from modelpatch.tensors.tensor import Tensor
 
-# Elements of a tensor that are looked at to tell how like another it is.
+# Elements of a tensor by which it is judged how like another it is.
 _SAMPLE = 128
 # Bits per element that a counterpart of this name must be farther off before another one is taken.
 _SAME_NAME, _SAME_BUT_COUNTERS, _SAME_BUT_DIGITS, _OTHER_NAME, _OTHER_RANK = 0.0, 0.25, 0.5, 1.5, 0.25

@@ -82,19 +82,7 @@ def inspect_patch(
     base: PathLike | None = None,
     max_target_bytes: int = INSPECTED_TARGET_BYTES,
 ) -> PatchReport:
-    """Return what `patch` does.
-
-    Args:
-        patch: a file name, the bytes, or a stream.
-        base: the old file or folder, which tells what happens to each tensor; the old and the new file are then held
-            in memory.
-        max_target_bytes: with a base, refuse a larger target.
-
-    Raises:
-        PatchFormatError, UnsupportedPatchError: as `apply_stream`.
-        BaseMismatchError, PatchLimitError, TargetMismatchError: as `apply_stream`, with a base.
-        OSError: a file cannot be read.
-    """
+    """Return what `patch` does; see `modelpatch.inspect_patch`."""
     if not isinstance(patch, (str, os.PathLike)):
         data = patch if isinstance(patch, bytes) else patch.read()
         return _inspect(data, base, max_target_bytes)

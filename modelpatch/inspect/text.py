@@ -134,7 +134,7 @@ def _short(name: str) -> str:
     """Return a name that fits a table: of names fused by a converter the first, of a long one the end."""
     first, *others = printable(name).split(";")
     short = first if len(first) <= _NAME_CHARACTERS else "..." + first[3 - _NAME_CHARACTERS :]
-    # What the layout adds to a name, ` scale` for one, stands at its very end.
+    # What the reader of the format adds to a name, ` scale` for one, stands at its very end.
     word = others[-1].partition(" ")[2] if others else ""
     return short + (f" (+{len(others)}) {word}".rstrip() if others else "")
 

@@ -1,6 +1,7 @@
 """Owns the choice between the standard library and what is installed, for one apply.
 
-Refuses to import numpy for little work: the import costs more than it saves below `WORTH_BYTES`.
+Refuses to import numpy for little work: the import costs more than it saves below `WORTH_BYTES`. Nor is anything else
+imported before it is needed: most applies are over in less time than imports take.
 """
 
 import sys
@@ -10,7 +11,6 @@ from modelpatch.format import big_integers
 from modelpatch.format.coders import StreamReader
 from modelpatch.format.header import DEFAULT_FEATURES, DecoderFeatures
 from modelpatch.format.transforms import Arithmetic, Delta, undo
-from modelpatch.installed import zstd
 
 # Importing numpy takes up to 200 ms of processor time; the standard library does about this much in the same time.
 WORTH_BYTES = 8 << 20
@@ -30,6 +30,8 @@ class InstalledEngine:
 
     def features(self) -> DecoderFeatures:
         """Return the features of the standard library, and zstd where a module for it is installed."""
+        from modelpatch.installed import zstd
+
         return DEFAULT_FEATURES | (DecoderFeatures.ZSTD if zstd.module() else DecoderFeatures.NONE)
 
     def undo(self, delta: Delta) -> bytes:
@@ -41,6 +43,8 @@ class InstalledEngine:
 
     def open_zstd(self, payload: bytes, dict_log2: int) -> StreamReader:
         """Return a reader of a zstd frame. Raises UnsupportedPatchError: no module for zstd is installed."""
+        from modelpatch.installed import zstd
+
         reader = zstd.open_payload(payload, dict_log2)
         if reader is None:
             raise UnsupportedPatchError("the patch needs zstd, and this Python has no module for it")

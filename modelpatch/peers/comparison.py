@@ -97,21 +97,7 @@ def compare(
     peers: Sequence[Peer] | None = None,
     progress: StepListener = lambda done, steps, what: None,
 ) -> Comparison:
-    """Return sizes and times of our patch and of every peer's for the files or folders `old` and `new`.
-
-    Args:
-        old: the base, a file or a folder.
-        new: the target, of the same kind.
-        effort: `best` measures our both efforts and all settings of the peers, `fast` our fast one alone and the
-            settings of peers that are not slow.
-        features: what the decoder on the device has; for our patches.
-        peers: those to measure; all of them by default.
-        progress: called before each step.
-
-    Raises:
-        FolderError: one of the two is a folder and the other is not, or a folder holds a link or device.
-        OSError: a file cannot be read.
-    """
+    """Return sizes and times of our patch and of every peer's; see `modelpatch.compare`."""
     pairs = _pairs(Path(old), Path(new))
     found = [_chosen(peer, effort) for peer in (all_peers() if peers is None else peers)]
     able = [peer for peer in found if peer.available()]

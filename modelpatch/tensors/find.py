@@ -15,7 +15,7 @@ from modelpatch.tensors.tflite import tflite_tensors
 __all__ = ["BundleIndex", "Quantization", "Tensor", "find_tensors"]
 
 _MAX_DIMENSIONS = 32  # as in the oldest numpy that arrays are reshaped with
-# What the layouts raise on a damaged file; ArithmeticError for a size that is infinite, in JSON 1e999.
+# What the readers of the formats raise on a damaged file; ArithmeticError for a size that is infinite, in JSON 1e999.
 _DAMAGED = (
     struct.error,
     IndexError,

@@ -1,12 +1,12 @@
 """Owns what is known of a tensor in a model file: where its bytes are, its name, element type, shape and scales.
 
-Refuses to know file formats: the `layout_*` modules find tensors.
+Refuses to know file formats: the module of each one finds its tensors, and `find.py` picks the module.
 """
 
 import math
 from dataclasses import dataclass
 
-UNKNOWN_TYPE = ("bytes", 1, False)  # as in the tables of the layouts: name, bytes of an element, float
+UNKNOWN_TYPE = ("bytes", 1, False)  # as in the tables of the file formats: name, bytes of an element, float
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,8 +209,8 @@ def test_a_moved_half_is_found_in_a_large_file_without_a_format() -> None:
     old = np.random.default_rng(5).bytes(5 << 20)
     half = (5 << 19) + 3
     new = old[half:] + b"new" + old[:half]
-    plan = tiling_of(old, new)
-    assert sum(p.length for p in plan if p.base is None) <= 3 + 2 * 64
+    tiling = tiling_of(old, new)
+    assert sum(p.length for p in tiling if p.base is None) <= 3 + 2 * 64
 
 
 def test_texts_inside_a_model_are_matched_not_replaced() -> None:
