@@ -78,12 +78,9 @@ def _tile_by_tensors(old: Contents, new: Contents) -> tuple[list[Piece], int]:
     at = 0
     for group, (tensor, partner) in enumerate(zip(news, partners, strict=True)):
         out += gaps.pieces(at, tensor.offset)
-        whole, stored = _whole(tensor, group), Stored(tensor, new.array)
-        if partner is not None:
-            made = [_tile_from_partner(whole, stored, Stored(partner, old.array))]
-        else:
-            likely = resized.find(tensor)
-            made = [whole] if likely is None else _tile_from_resized(whole, stored, Stored(likely, old.array))
+        base = partner or resized.find(tensor)
+        stored = None if base is None else Stored(base, old.array)
+        made = _tile_tensor(_whole(tensor, group), Stored(tensor, new.array), stored)
         gaps.follow(made)
         out += made
         at = tensor.end
@@ -97,16 +94,16 @@ def _stands_alone(tensor: Tensor) -> bool:
     return tensor.length >= least
 
 
-def _tile_from_partner(whole: Piece, new: Stored, old: Stored) -> Piece:
+def _tile_tensor(whole: Piece, new: Stored, old: Stored | None) -> list[Piece]:
+    """Tile one tensor: from its partner, from one with more or fewer rows, or from nothing."""
+    if old is None:
+        return [whole]
+    if old.tensor.length != new.tensor.length:
+        dimension = resized_dimension(new.tensor, old.tensor)
+        return [whole] if dimension is None else align_dimension(whole, new, old, dimension)
     if np.array_equal(old.data, new.data):
-        return Piece(whole.target, whole.length, old.tensor.offset, copy=True)
-    return replace(whole, base=old.tensor.offset, scales=rescale_of(new.tensor, old.tensor))
-
-
-def _tile_from_resized(whole: Piece, new: Stored, old: Stored) -> list[Piece]:
-    """Tile a tensor from one with more or fewer rows."""
-    dimension = resized_dimension(new.tensor, old.tensor)
-    return [whole] if dimension is None else align_dimension(whole, new, old, dimension)
+        return [Piece(whole.target, whole.length, old.tensor.offset, copy=True)]
+    return [replace(whole, base=old.tensor.offset, scales=rescale_of(new.tensor, old.tensor))]
 
 
 def rescale_of(tensor: Tensor, partner: Tensor) -> Rescale | None:
