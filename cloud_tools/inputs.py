@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def _fetch_video(target: Path) -> None:
         raise PeerError(f"apt-get download {VIDEO_PACKAGE} gave no package; use --video FILE or ${OWN_VIDEO}")
     try:
         _extract_video(packages[-1], target)
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError) as error:
         raise InputError(f"{packages[-1].name} is damaged ({error}); try again") from error
     finally:
         shutil.rmtree(folder)
@@ -99,7 +100,14 @@ def run_client(command: Sequence[str], folder: Path) -> "subprocess.CompletedPro
     environment = {**os.environ, "LC_ALL": "C"}  # its messages are read
     try:
         return subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=FETCH_LIMIT_S
+            command,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=FETCH_LIMIT_S,
         )
     except subprocess.TimeoutExpired as error:
         raise PeerError(f"{command[0]} did not end within {FETCH_LIMIT_S:.0f} s") from error
