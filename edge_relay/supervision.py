@@ -15,19 +15,24 @@ from contract.errors import KinwatchError, one_line
 logger = logging.getLogger("edge_relay.supervision")
 MOST_RESTARTS = 5
 WITHIN_S = 600.0  # restarts longer ago than this do not count
-FIRST_PAUSE_S = 1.0  # doubled with each restart that counts: a fault that comes with the start must not fill the log
+# Doubled with each restart that counts: a minute in all, so that ten ends of the process take longer than the ten
+# minutes in which the service manager would give up (StartLimitIntervalSec in systemd/kinwatch-relay.service).
+FIRST_PAUSE_S = 2.0
 
 
 async def supervised(name: str, work: Callable[[], Awaitable[None]]) -> None:
     """Run ``work`` until it returns or is cancelled; after a fault log ``task.failed`` and run it again.
 
     Raises:
-        KinwatchError: it failed more than ``MOST_RESTARTS`` times within ``WITHIN_S`` seconds.
+        KinwatchError: it failed more than ``MOST_RESTARTS`` times within ``WITHIN_S`` seconds, or says itself, by an
+            error of ours, that this process cannot go on.
     """
     restarts: deque[float] = deque()
     while True:
         try:
             return await work()
+        except KinwatchError:
+            raise
         except Exception as error:  # nobody else notices that a task has died
             logger.exception("task.failed name=%s", name)
             while restarts and time.monotonic() - restarts[0] > WITHIN_S:

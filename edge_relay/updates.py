@@ -9,7 +9,7 @@ import logging
 import random
 import time
 
-from contract.errors import KinwatchError, StorageError, one_line
+from contract.errors import KinwatchError, PeerError, StorageError, one_line
 from contract.events import log_event
 from edge_relay.catalog import Catalog, Item, Release
 from edge_relay.config import RelayConfig
@@ -22,7 +22,12 @@ from edge_relay.threads import in_daemon_thread
 logger = logging.getLogger("edge_relay.updates")
 LEAST_GAP_S = 0.5  # between refreshes: whoever may publish to the broker must not steer us at the site
 FIRST_RETRY_S = 1.0
+REFRESH_LIMIT_S = 1800.0  # all of its documents at their own limits; a site that drips header lines goes on for days
 HINT_TRIES = 6  # refreshes for a version that was announced but is not signed yet: a site behind a slow cache
+
+
+class HungError(PeerError):
+    """A refresh does not end."""
 
 
 class Updates:
@@ -55,7 +60,11 @@ class Updates:
         return {f"{model}/{channel}": version for (model, channel), version in self._announced.items()}
 
     async def run(self, notices: Notices) -> None:
-        """Work until cancelled: first with what an earlier run verified, so that devices need no site."""
+        """Work until cancelled: first with what an earlier run verified, so that devices need no site.
+
+        Raises:
+            HungError: a refresh does not end; this process can make no other.
+        """
         await self._offer_all(notices)
         while True:
             self._woken.clear()
@@ -76,7 +85,9 @@ class Updates:
         """Refresh once; say whether it verified. One log line when an outage begins and one when it ends."""
         self._refreshed_s = time.monotonic()
         try:
-            self.catalog = await in_daemon_thread(self._mirror.refresh, "site refresh")
+            self.catalog = await self._refreshed_catalog()
+        except HungError:
+            raise
         except (KinwatchError, OSError) as error:
             level = logging.WARNING if self.site_reached or not self._failures else logging.DEBUG
             log_event(logger, "site.failed", level, url=self._site.url, error=one_line(error))
@@ -91,6 +102,16 @@ class Updates:
         self.site_reached = True
         self._supply.forget_parts(self.catalog.digests())
         return True
+
+    async def _refreshed_catalog(self) -> Catalog:
+        try:
+            async with asyncio.timeout(REFRESH_LIMIT_S) as limit:
+                return await in_daemon_thread(self._mirror.refresh, "site refresh")
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            # The thread cannot be ended, and a second one must not work in its folder: only a new process can go on.
+            raise HungError(f"{self._site.url}: a refresh has not ended for {REFRESH_LIMIT_S:.0f} s") from error
 
     async def _offer_all(self, notices: Notices) -> bool:
         """Fetch and announce the newest release of each channel; say whether all of them are offered."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,34 @@ def test_a_fault_in_a_refresh_is_tried_again(
     asyncio.run(scene())
     assert mirror.refreshes == 2
     assert [r.getMessage() for r in caplog.records if r.exc_info] == ["site.fault url=http://127.0.0.1:9"]
+
+
+class HangingMirror:
+    """A mirror whose refresh ends when the test does."""
+
+    def __init__(self) -> None:
+        self.free = threading.Event()
+
+    def refresh(self) -> Catalog:
+        self.free.wait(30)
+        return Catalog()
+
+
+def test_a_refresh_that_hangs_for_good_ends_the_relay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(updates, "REFRESH_LIMIT_S", 0.05)
+    mirror, use = HangingMirror(), CacheUse()
+
+    async def scene() -> None:
+        supply = Supply(DiskCache(tmp_path, 1 << 20, use), FaultyUpstream(), use)  # type: ignore[arg-type]
+        works = Updates(_config(tmp_path), mirror, supply)  # type: ignore[arg-type]
+        notices = Notices(BrokerAddress("127.0.0.1", 9), "home", [], lambda *hint: None)
+        await supervised("updates", lambda: works.run(notices))
+
+    try:
+        with pytest.raises(KinwatchError, match="a refresh has not ended"):
+            asyncio.run(scene())
+    finally:
+        mirror.free.set()
 
 
 class FaultyUpstream:
