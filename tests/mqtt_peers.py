@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 import time
 from typing import Any
 
@@ -21,8 +22,11 @@ class Listener:
         self.client = mqtt.Client(CallbackAPIVersion.VERSION2)
         self.client.on_connect = lambda client, *rest: client.subscribe("kinwatch/#", qos=1)
         self.client.on_message = self._heard
+        listening = threading.Event()
+        self.client.on_subscribe = lambda *rest: listening.set()
         self.client.connect("127.0.0.1", broker.port)
         self.client.loop_start()
+        assert listening.wait(LIMIT_S)
 
     def _heard(self, client: mqtt.Client, data: Any, message: mqtt.MQTTMessage) -> None:
         try:
@@ -45,7 +49,7 @@ class Listener:
         """End, and let go of the client: in a cycle with it, the collector may find its sockets open first."""
         self.client.disconnect()
         self.client.loop_stop()
-        self.client.on_message = self.client.on_connect = None
+        self.client.on_message = self.client.on_connect = self.client.on_subscribe = None
         del self.client
 
 
