@@ -12,9 +12,16 @@ from contract.errors import missing_package, run_command
 try:
     import click
 
-    from cloud_tools.commands import evaluate as evaluation_commands
-    from cloud_tools.commands import publish as publishing_commands
-    from cloud_tools.commands import train as training_commands
+    from cloud_tools.commands.dataset import dataset_group
+    from cloud_tools.commands.diff import diff_command
+    from cloud_tools.commands.evaluate import evaluate_command
+    from cloud_tools.commands.inputs import inputs_command
+    from cloud_tools.commands.keys import keys_group
+    from cloud_tools.commands.publish import publish_command
+    from cloud_tools.commands.reproduce import reproduce_group
+    from cloud_tools.commands.serve import serve_command
+    from cloud_tools.commands.terminal import options_named
+    from cloud_tools.commands.train import train_command
 except ModuleNotFoundError as missing:
     sys.exit(missing_package("cloud_tools", missing))
 
@@ -25,7 +32,10 @@ def cloud_tools() -> None:
     """Train, publish and serve the models of Kinwatch."""
 
 
-for command in (*training_commands.commands, *evaluation_commands.commands, *publishing_commands.commands):
+for command in (
+    *(inputs_command, dataset_group, train_command, evaluate_command, reproduce_group),
+    *(keys_group, publish_command, diff_command, serve_command),
+):
     cloud_tools.add_command(command)
 
 
@@ -39,7 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(arguments: list[str] | None) -> int | None:
     try:
-        result = cloud_tools.main(args=arguments, prog_name="cloud_tools", standalone_mode=False)
+        with options_named():
+            result = cloud_tools.main(args=arguments, prog_name="cloud_tools", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code

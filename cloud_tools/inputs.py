@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cloud_tools.cache import cache_folder, pinned_file
+from cloud_tools.setting_errors import FetchError, Setting, SettingError
 from contract.errors import InputError, PeerError
 from contract.files import sha256_file
 
@@ -24,6 +25,7 @@ VIDEO_INSTALLED = Path("/usr/share/doc/opencv-doc/examples/data/vtest.avi")
 LABELS = Path(__file__).parent / "data" / "vtest_people.json"
 FETCH_LIMIT_S = 900.0
 OWN_VIDEO = "KINWATCH_VIDEO"
+OWN_FILE = (Setting.VIDEO, f" FILE or ${OWN_VIDEO}")
 
 
 def sample_video(own: Path | None = None) -> Path:
@@ -54,7 +56,7 @@ def _fetch_video(target: Path) -> None:
     _run_apt(folder)
     packages = sorted(folder.glob("*.deb"))
     if not packages:
-        raise PeerError(f"apt-get download {VIDEO_PACKAGE} gave no package; use --video FILE or ${OWN_VIDEO}")
+        raise FetchError(f"apt-get download {VIDEO_PACKAGE} gave no package; use ", *OWN_FILE)
     try:
         _extract_video(packages[-1], target)
     except (tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError) as error:
@@ -64,16 +66,16 @@ def _fetch_video(target: Path) -> None:
 
 
 def _run_apt(folder: Path) -> None:
-    own_file = f"or give an own copy of vtest.avi: --video FILE or ${OWN_VIDEO}"
+    own_copy = ("; or give an own copy of vtest.avi: ", *OWN_FILE)
     try:
         done = run_client(["apt-get", "download", VIDEO_PACKAGE], folder)
     except FileNotFoundError as error:
-        raise PeerError(f"the sample video is in a Debian package and apt-get is not here; {own_file}") from error
+        raise FetchError("the sample video is in a Debian package and apt-get is not here", *own_copy) from error
     if done.returncode:
         text = done.stderr
         if "Unable to locate" in text or "No candidate" in text or "Can't select" in text:
-            raise PeerError(f"apt knows no package {VIDEO_PACKAGE}: run `apt-get update` (as root) first; {own_file}")
-        raise PeerError(f"apt-get download {VIDEO_PACKAGE} failed: {last_line(text)}; {own_file}")
+            raise FetchError(f"apt knows no package {VIDEO_PACKAGE}: run `apt-get update` (as root) first", *own_copy)
+        raise FetchError(f"apt-get download {VIDEO_PACKAGE} failed: {last_line(text)}", *own_copy)
 
 
 def _extract_video(package: Path, target: Path) -> None:
@@ -92,7 +94,7 @@ def _extract_video(package: Path, target: Path) -> None:
                     shutil.copyfileobj(opened, file)
                 process.kill()
                 return
-    raise InputError(f"{package.name} has no vtest.avi; give an own copy: --video FILE or ${OWN_VIDEO}")
+    raise SettingError(f"{package.name} has no vtest.avi; give an own copy: ", *OWN_FILE)
 
 
 def run_client(command: Sequence[str], folder: Path) -> "subprocess.CompletedProcess[str]":

@@ -152,6 +152,11 @@ def load_bundle(folder: Path, *, verify: bool = True) -> Manifest:
     Raises:
         InputError: no bundle, a missing file, or a file that is not the manifest's.
     """
+    return read_bundle(folder, verify=verify)[0]
+
+
+def read_bundle(folder: Path, *, verify: bool = True) -> tuple[Manifest, bytes]:
+    """Read the manifest of the bundle in ``folder`` and the very bytes that it was read from; see ``load_bundle``."""
     path = folder / NAME
     try:
         data = read_capped(path, MOST_BYTES)
@@ -160,7 +165,7 @@ def load_bundle(folder: Path, *, verify: bool = True) -> Manifest:
     manifest = parse_manifest(data, str(path))
     for name, entry in manifest.files().items() if verify else ():
         check_file(folder / name, entry)
-    return manifest
+    return manifest, data
 
 
 def check_file(path: Path, entry: FileEntry) -> None:

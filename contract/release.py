@@ -20,6 +20,8 @@ from contract.rollout import LONGEST_JITTER_S
 
 DEVICE_HEADER = "Kinwatch-Device"  # of every request to a site or relay: whom it counts for; believed for nothing
 
+ROLES = ("root", "targets", "snapshot", "timestamp")  # of the signed metadata; each model has one of its own name
+
 
 @dataclass(frozen=True)
 class Patch:
@@ -98,6 +100,13 @@ def parse_channel_pointer(custom: Any, where: str) -> int:
 def _entry(files: Fields, name: str) -> FileEntry:
     entry = files.object(safe_name(name, files.where))
     return FileEntry(entry.sha256("sha256"), entry.integer("size", 1))
+
+
+def check_model_name(name: str) -> str:
+    """Return ``name`` if a model, and so a role of signed metadata, can be called that; InputError otherwise."""
+    if name in ROLES:
+        raise InputError(f"model {name!r}: this name belongs to a role of the signed metadata")
+    return safe_name(name, "model")
 
 
 def release_path(model: str, version: int) -> str:

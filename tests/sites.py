@@ -48,7 +48,8 @@ class Site:
 
     def publish(self, version: int, *, seed: int | None = None, channel: str = "stable", **options: int) -> Published:
         """Publish a tiny bundle."""
-        order = Order(self.bundle(version, seed=seed), self.site, self.keys, channel, **options)
+        bundle = self.bundle(version, seed=seed)
+        order = Order(bundle=bundle, site=self.site, keys=self.keys, channel=channel, **options)
         return publish(order, clock=self.clock)
 
     def refresh(self) -> list[str]:

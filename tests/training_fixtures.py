@@ -68,7 +68,7 @@ def train_bundle(
 ) -> Path:
     """Train on ``dataset`` at a fixed time of creation; return ``out``."""
     from cloud_tools.datasets.dataset import load_dataset
-    from cloud_tools.training.run import Settings
+    from cloud_tools.training.settings import Settings
     from cloud_tools.training.train import train
 
     before = os.environ.get("SOURCE_DATE_EPOCH")

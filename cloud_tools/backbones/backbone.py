@@ -90,11 +90,6 @@ def make_backbone(
     return dataclasses.replace(kept, origin=kept.origin | {"weights": weights.source})
 
 
-def same_backbone(origin: dict[str, Any], network: Network, weights: WeightsFile) -> bool:
-    """Return whether a backbone of ``origin`` is of that network and those weights, whatever its precision."""
-    return (origin.get("name"), origin.get("weights_sha256")) == (network.name, weights.sha256)
-
-
 def check_precision(precision: str) -> None:
     """Raise InputError when no backbone of that precision can be made."""
     if precision not in PRECISIONS:

@@ -5,13 +5,17 @@ The base's backbone is never made again: other converters, other calibration pic
 other bytes, and devices would fetch megabytes for nothing. What a person names must be what the base has.
 """
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from cloud_tools.backbones.backbone import Backbone, check_precision, make_backbone
-from cloud_tools.backbones.networks import NETWORKS, SCRATCH, network
+from cloud_tools.backbones.model_file import network_from_file
+from cloud_tools.backbones.networks import NETWORKS, SCRATCH, Network
 from cloud_tools.backbones.weight_sources import SOURCES, backbone_weights
 from cloud_tools.datasets.dataset import Dataset
+from cloud_tools.setting_errors import Setting, SettingError
 from cloud_tools.tflite.quantisation import Calibration, household_calibration, sample_calibration
 from contract.errors import InputError
 from contract.manifest import Preprocess
@@ -20,7 +24,7 @@ DEFAULT = "mobilenetv2"
 HOUSEHOLD, SAMPLE = "household", "sample"  # whose crops give an int8 backbone its scales
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BackboneChoice:
     """What a person named; None: the base's, or the default."""
 
@@ -37,9 +41,29 @@ def check_choice(choice: BackboneChoice) -> None:
     if choice.precision is not None:
         check_precision(choice.precision)
     if choice.calibrate_on not in (HOUSEHOLD, SAMPLE):
-        raise InputError(f"--calibrate {choice.calibrate_on!r} is not known (known: {HOUSEHOLD}, {SAMPLE})")
+        raise SettingError(Setting.CALIBRATE, f" {choice.calibrate_on!r} is not known (known: {HOUSEHOLD}, {SAMPLE})")
     if choice.backbone not in (None, SCRATCH):
         network(choice.backbone, choice.pixels)
+
+
+def network(choice: str, pixels: str | None = None) -> Network:
+    """Return the network that ``choice`` names: one of ``NETWORKS``, or a Keras model in a file.
+
+    ``pixels`` is for a file that does not normalise: ``0..255``, ``0..1`` or ``-1..1``.
+
+    Raises:
+        InputError: no such network or file, or a file that is no network for pictures.
+    """
+    if choice in NETWORKS:
+        if pixels is not None:
+            raise SettingError(Setting.PIXELS, f" is for a network from a file; {choice} has its own rule")
+        return NETWORKS[choice]
+    if Path(choice).is_file():
+        return network_from_file(Path(choice), pixels)
+    names = (*NETWORKS, SCRATCH)
+    near = difflib.get_close_matches(choice, names, 1)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(names)}, or a .keras or .h5 file"
+    raise InputError(f"no backbone {choice!r}, and no file of that name ({hint})")
 
 
 def choose_backbone(choice: BackboneChoice, dataset: Dataset, kept: Backbone | None = None) -> Backbone:
@@ -65,16 +89,18 @@ def choose_backbone(choice: BackboneChoice, dataset: Dataset, kept: Backbone | N
 
 def _check_same(choice: BackboneChoice, kept: Backbone) -> None:
     origin = kept.origin
-    checks: list[tuple[str, str | None, object, Callable[[str], object]]] = [
-        ("--backbone", choice.backbone, origin.get("name"), lambda name: network(name, choice.pixels).name),
-        ("--precision", choice.precision, origin.get("precision"), str),
-        ("--weights", choice.weights, origin.get("weights_sha256"), lambda named: _digest(named, choice, kept)),
+    checks: list[tuple[Setting, str | None, object, Callable[[str], object]]] = [
+        (Setting.BACKBONE, choice.backbone, origin.get("name"), lambda name: network(name, choice.pixels).name),
+        (Setting.PRECISION, choice.precision, origin.get("precision"), str),
+        (Setting.WEIGHTS, choice.weights, origin.get("weights_sha256"), lambda named: _digest(named, choice, kept)),
     ]
-    for option, named, has, meaning in checks:
+    for setting, named, has, meaning in checks:
         if named is not None and meaning(named) != has:
-            raise InputError(
-                f"{option} {named}: the base's backbone is another ({origin.get('name')}, {origin.get('precision')}, "
-                f"weights {origin.get('weights')}), and a release keeps that of its base; train without --base"
+            raise SettingError(
+                setting,
+                f" {named}: the base's backbone is another ({origin.get('name')}, {origin.get('precision')}, "
+                f"weights {origin.get('weights')}), and a release keeps that of its base; train without ",
+                Setting.BASE,
             )
 
 

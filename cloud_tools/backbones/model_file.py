@@ -19,6 +19,7 @@ from typing import Any
 
 from cloud_tools.backbones.networks import SIZE, Network
 from cloud_tools.backbones.weights import HDF5, MOST_BYTES, WeightsFile
+from cloud_tools.setting_errors import Setting, SettingError
 from cloud_tools.tflite.engine import fresh_session, keras
 from cloud_tools.tflite.quiet import quiet
 from contract.errors import InputError, one_line
@@ -28,6 +29,7 @@ MOST_CONFIG_BYTES = 16 << 20
 LEAST_SIDE, MOST_SIDE = 32, 1024  # pixels
 PIXELS = {"0..255": (1.0, 0.0), "0..1": (1 / 255, 0.0), "-1..1": (1 / 127.5, -1.0)}  # scale, offset
 NORMALISING = frozenset(("Rescaling", "Normalization"))
+NOT_WHOLE = "not a whole Keras model (.keras or .h5)"
 # fmt: off
 LAYERS = frozenset(
     (
@@ -58,13 +60,13 @@ def network_from_file(path: Path, pixels: str | None = None) -> Network:
     scale, offset = _pixel_rule(names, pixels, path)
     size = _size(_load(weights.data, path), path)
     return Network(
-        f"file-{size[0]}x{size[1]}",
-        f"1 {scale} {offset}",
-        size,
-        scale,
-        offset,
-        lambda: _feature_model(_load(weights.data, path), size, path),
-        lambda model, same: None,  # the file brought them
+        name=f"file-{size[0]}x{size[1]}",
+        recipe=f"1 {scale} {offset}",
+        size=size,
+        scale=scale,
+        offset=offset,
+        build=lambda: _feature_model(_load(weights.data, path), size, path),
+        load=lambda model, same: None,  # the file brought them
     )
 
 
@@ -77,10 +79,12 @@ def model_file_weights(path: Path) -> WeightsFile:
 def _config(data: bytes, path: Path) -> Any:
     """Return the configuration of the model, as JSON values."""
     try:
-        text = _h5_config(data) if data.startswith(HDF5) else _zip_config(data)
+        text = _h5_config(data, path) if data.startswith(HDF5) else _zip_config(data)
         return json.loads(text)
+    except SettingError:
+        raise
     except Exception as error:  # zipfile, zlib, h5py and json raise a dozen kinds for what is damaged
-        raise InputError(f"{path}: not a whole Keras model (.keras or .h5): {one_line(error)}") from error
+        raise InputError(f"{path}: {NOT_WHOLE}: {one_line(error)}") from error
 
 
 def _zip_config(data: bytes) -> bytes:
@@ -93,13 +97,16 @@ def _zip_config(data: bytes) -> bytes:
         return archive.read("config.json")
 
 
-def _h5_config(data: bytes) -> bytes:
+def _h5_config(data: bytes, path: Path) -> bytes:
     import h5py
 
     with h5py.File(io.BytesIO(data), "r") as top:
         found = top.attrs.get("model_config")
     if found is None:
-        raise ValueError("it has weights alone; give the model, or name the backbone and use --weights")
+        raise SettingError(
+            f"{path}: {NOT_WHOLE}: it has weights alone; give the model, or name the backbone and use ",
+            Setting.WEIGHTS,
+        )
     if not isinstance(found, str | bytes):
         raise TypeError("its configuration is no text")
     return found.encode() if isinstance(found, str) else bytes(found)
@@ -145,9 +152,10 @@ def _own_objects() -> set[str]:
 
 def _pixel_rule(names: set[str], pixels: str | None, path: Path) -> tuple[float, float]:
     if pixels is None and not names & NORMALISING:
-        raise InputError(f"{path}: no layer normalises pixels; say what it takes: --pixels {' | '.join(PIXELS)}")
+        known = " | ".join(PIXELS)
+        raise SettingError(f"{path}: no layer normalises pixels; say what it takes: ", Setting.PIXELS, f" {known}")
     if pixels is not None and pixels not in PIXELS:
-        raise InputError(f"--pixels {pixels!r} is not known (known: {', '.join(PIXELS)})")
+        raise SettingError(Setting.PIXELS, f" {pixels!r} is not known (known: {', '.join(PIXELS)})")
     return PIXELS[pixels or "0..255"]
 
 

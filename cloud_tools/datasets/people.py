@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from cloud_tools.datasets.dataset import Crop, Dataset
+from cloud_tools.setting_errors import Setting, SettingError
 from contract.checks import safe_name
 from contract.errors import InputError
 from contract.manifest import UNKNOWN
@@ -21,7 +22,7 @@ def forget_people(dataset: Dataset, labels: Sequence[str], names: Sequence[str])
     """
     for name in names:
         if name not in dataset.people and name not in labels:
-            raise InputError(f"--forget {name}: nobody of that name is in the base or in {dataset.folder}")
+            raise SettingError(Setting.FORGET, f" {name}: nobody of that name is in the base or in {dataset.folder}")
     crops = tuple(crop for crop in dataset.crops if crop.person not in names)
     return dataclasses.replace(dataset, crops=crops), tuple(label for label in labels if label not in names)
 
@@ -37,13 +38,12 @@ def rename_people(
     there = {*dataset.people, *labels}
     for old, new in names.items():
         if old not in there:
-            raise InputError(f"--rename {old}={new}: nobody called {old} is in the base or in {dataset.folder}")
+            raise _refuse_rename(f"{old}={new}", f"nobody called {old} is in the base or in {dataset.folder}")
         if new in there - {old} or list(names.values()).count(new) > 1:
-            raise InputError(f"--rename {old}={new}: {new} is somebody already; two people would become one")
-        if safe_name(new, "--rename") == UNKNOWN:
-            raise InputError(
-                f"--rename {old}={new}: nobody may be called {UNKNOWN!r}: it is what strangers are called"
-            )
+            raise _refuse_rename(f"{old}={new}", f"{new} is somebody already; two people would become one")
+        _check_plain(new)
+        if new == UNKNOWN:
+            raise _refuse_rename(f"{old}={new}", f"nobody may be called {UNKNOWN!r}: it is what strangers are called")
     crops = tuple(
         sorted((_renamed(crop, names) for crop in dataset.crops), key=lambda c: (c.person, c.frame, c.file))
     )
@@ -56,9 +56,20 @@ def parse_renames(words: Sequence[str]) -> dict[str, str]:
     for word in words:
         old, equals, new = word.partition("=")
         if not (old and equals and new) or old in names:
-            raise InputError(f"--rename {word}: must be OLD=NEW, each OLD once")
+            raise _refuse_rename(word, "must be OLD=NEW, each OLD once")
         names[old] = new
     return names
+
+
+def _refuse_rename(word: str, reason: str) -> SettingError:
+    return SettingError(Setting.RENAME, f" {word}: {reason}")
+
+
+def _check_plain(name: str) -> None:
+    try:
+        safe_name(name, "")
+    except InputError as error:  # its text starts with the colon after the place that was given: none
+        raise SettingError(Setting.RENAME, str(error)) from error
 
 
 def _renamed(crop: Crop, names: Mapping[str, str]) -> Crop:

@@ -1,11 +1,12 @@
 """Owns what lies in a folder that a person or an agent filled with pictures: which files, of whom, from when.
 
 Refuses to open a picture. Two layouts:
-- ``FOLDER/<person>/[<event>/...]<picture>``: a folder a person; strangers in ``unknown``; a folder in it is an event.
+- ``FOLDER/<person>/[<visit>/...]<picture>``: a folder a person; strangers in ``unknown``; a folder in it is a visit.
 - ``FOLDER/crops.jsonl``: one JSON object a line, as an agent exports crops; only what it lists is taken:
     {"v": 1, "file": "2026-05-01/0007.jpg", "person": "anna", "time": "2026-05-01T08:12:03Z", "event": "front/7"}
   ``file`` is relative to FOLDER. ``person`` may be missing or null: a crop that nobody has named yet. ``time`` (ISO
-  8601) and ``event`` (device and track) may be missing. A later line about the same file takes the earlier's place.
+  8601) and ``event`` (device and track: one visit) may be missing. A later line about the same file takes the
+  earlier's place.
 """
 
 import datetime as dt
@@ -23,13 +24,13 @@ MOST_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
-class Listed:
-    """A picture file: whose, its path and its name relative to the folder, and the event and time that were given."""
+class PictureFile:
+    """A picture file: whose, its path and its name relative to the folder, and the visit and time that were given."""
 
     person: str
     path: Path
     name: str
-    event: str = ""
+    visit: str = ""
     time_s: float | None = None
 
 
@@ -41,7 +42,7 @@ class Skipped:
     reason: str
 
 
-def list_folder(folder: Path) -> tuple[list[Listed], list[Skipped]]:
+def list_folder(folder: Path) -> tuple[list[PictureFile], list[Skipped]]:
     """Return the picture files of ``folder``, in an order that depends on names alone, and what is none.
 
     Raises:
@@ -52,7 +53,7 @@ def list_folder(folder: Path) -> tuple[list[Listed], list[Skipped]]:
     return _from_lines(folder) if (folder / CROPS).is_file() else _from_folders(folder)
 
 
-def _from_folders(folder: Path) -> tuple[list[Listed], list[Skipped]]:
+def _from_folders(folder: Path) -> tuple[list[PictureFile], list[Skipped]]:
     found, skipped = [], []
     for path in _visible(folder):
         name = path.relative_to(folder).as_posix()
@@ -61,7 +62,7 @@ def _from_folders(folder: Path) -> tuple[list[Listed], list[Skipped]]:
             skipped.append(Skipped(ascii(name), "its name is of another encoding than UTF-8"))
         elif person:
             found.append(
-                Listed(safe_name(person, f"{folder}: the folder of a person"), path, name, "/".join(between))
+                PictureFile(safe_name(person, f"{folder}: the folder of a person"), path, name, "/".join(between))
             )
         else:
             skipped.append(Skipped(name, "not in a person's folder"))
@@ -87,8 +88,8 @@ def _visible(folder: Path) -> Iterator[Path]:
     yield from sorted(files, key=lambda path: natural(path.relative_to(folder).as_posix()))
 
 
-def _from_lines(folder: Path) -> tuple[list[Listed], list[Skipped]]:
-    found: dict[str, Listed | Skipped] = {}
+def _from_lines(folder: Path) -> tuple[list[PictureFile], list[Skipped]]:
+    found: dict[str, PictureFile | Skipped] = {}
     try:
         lines = read_capped(folder / CROPS, MOST_BYTES).splitlines()
     except OSError as error:
@@ -101,13 +102,13 @@ def _from_lines(folder: Path) -> tuple[list[Listed], list[Skipped]]:
             except InputError as error:
                 found[where] = Skipped(where, str(error).removeprefix(f"{where}: "))
             else:
-                found[listed.name if isinstance(listed, Listed) else listed.file] = listed
+                found[listed.name if isinstance(listed, PictureFile) else listed.file] = listed
     rows = sorted(found.items(), key=lambda item: natural(item[0]))
-    pictures = [row for _, row in rows if isinstance(row, Listed)]
+    pictures = [row for _, row in rows if isinstance(row, PictureFile)]
     return pictures, [row for _, row in rows if isinstance(row, Skipped)]
 
 
-def _line(folder: Path, line: bytes, where: str) -> Listed | Skipped:
+def _line(folder: Path, line: bytes, where: str) -> PictureFile | Skipped:
     fields = Fields(parse_object(line, where), where)
     fields.integer("v", 1, 1)
     name = fields.text("file", 1000)
@@ -116,9 +117,9 @@ def _line(folder: Path, line: bytes, where: str) -> Listed | Skipped:
         raise InputError(f"{where}: file must lie in the folder")
     if fields.value.get("person") is None:
         return Skipped(name, "nobody has named who is on it")
-    event = fields.text("event") if fields.value.get("event") is not None else ""
+    visit = fields.text("event") if fields.value.get("event") is not None else ""
     time_s = _time(fields) if fields.value.get("time") is not None else None
-    return Listed(fields.name("person"), path, name, event, time_s)
+    return PictureFile(fields.name("person"), path, name, visit, time_s)
 
 
 def _time(fields: Fields) -> float:

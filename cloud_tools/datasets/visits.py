@@ -1,11 +1,11 @@
-"""Owns the split of one person's pictures into train and test by event and time; refuses to look at pixels.
+"""Owns the split of one person's pictures into train and test by visit and time; refuses to look at pixels.
 
-Pictures of one event show the same clothes in the same light, so that a model is only honestly tested on others:
+Pictures of one visit show the same clothes in the same light, so that a model is only honestly tested on others:
 
-1. An event is what a folder or an agent says is one, else pictures of one person without a hole over 10 minutes.
-2. Events in the order of time: the first ones, about 60 % of the pictures, go to train and the others to test.
-3. Where no border between events leaves 40 to 80 % to train, the first 60 % of the pictures do, in the order of time.
-4. A picture without time and event goes to train, for it cannot be held out honestly. When all are like this, the
+1. A visit is what a folder or an agent says is one, else pictures of one person without a hole over 10 minutes.
+2. Visits in the order of time: the first ones, about 60 % of the pictures, go to train and the others to test.
+3. Where no border between visits leaves 40 to 80 % to train, the first 60 % of the pictures do, in the order of time.
+4. A picture without time and visit goes to train, for it cannot be held out honestly. When all are like this, the
    first 60 % in the order of their names go to train.
 5. A test picture less than ``gap_s`` from a train picture is dropped.
 """
@@ -17,51 +17,52 @@ from dataclasses import dataclass
 
 from cloud_tools.datasets.splits import TEST, TRAIN, TRAIN_PERCENT
 
+# In every dataset.json: its bytes stay, so it says "events" for visits.
 RULE = (
     "per person: whole events (no hole over 10 minutes) in the order of time, about 60 % to train; else the first "
     "60 % in the order of time; else of names; a test picture less than gap_s from a train picture is dropped"
 )
 HOLE_S = 600.0
-LEAST_PERCENT, MOST_PERCENT = 40, 80  # of the pictures, that a border between events may leave to train
-BY_EVENT, BY_TIME, BY_NAME = "event", "time", "name"
+LEAST_PERCENT, MOST_PERCENT = 40, 80  # of the pictures, that a border between visits may leave to train
+BY_VISIT, BY_TIME, BY_NAME = "event", "time", "name"  # as dataset.json says it
 
 
 @dataclass(frozen=True)
 class Taken:
-    """When and at which event a picture was taken, as far as is known; ``name`` orders what has no time."""
+    """When and at which visit a picture was taken, as far as is known; ``name`` orders what has no time."""
 
     name: str
     time_s: float | None = None
-    event: str = ""
+    visit: str = ""
 
 
-def order_events(pictures: Sequence[Taken]) -> list[list[int]]:
-    """Return the events of one person in the order of time (those without times first, by name), as numbers of
-    ``pictures``, each in order. Pictures without time and event are one event of their own, the first."""
-    events: dict[str, list[int]] = {}
+def order_visits(pictures: Sequence[Taken]) -> list[list[int]]:
+    """Return the visits of one person in the order of time (those without times first, by name), as numbers of
+    ``pictures``, each in order. Pictures without time and visit are one visit of their own, the first."""
+    visits: dict[str, list[int]] = {}
     last, number = float("-inf"), 0
     for i in sorted(range(len(pictures)), key=lambda i: _key(pictures[i])):
         picture = pictures[i]
-        if picture.event or picture.time_s is None:
-            key = f"given {picture.event}"
+        if picture.visit or picture.time_s is None:
+            key = f"given {picture.visit}"
         else:
             number += picture.time_s - last > HOLE_S
             last, key = picture.time_s, f"found {number}"
-        events.setdefault(key, []).append(i)
-    return sorted(events.values(), key=lambda rows: _key(pictures[rows[0]]))
+        visits.setdefault(key, []).append(i)
+    return sorted(visits.values(), key=lambda rows: _key(pictures[rows[0]]))
 
 
-def split_events(pictures: Sequence[Taken], events: Sequence[Sequence[int]]) -> tuple[list[str], str]:
-    """Return the side of each picture of one person and what decided it: ``event``, ``time`` or ``name``."""
-    adrift = {i for i, picture in enumerate(pictures) if picture.time_s is None and not picture.event}
+def split_pictures(pictures: Sequence[Taken], visits: Sequence[Sequence[int]]) -> tuple[list[str], str]:
+    """Return the side of each picture of one person and what decided it: BY_VISIT, BY_TIME or BY_NAME."""
+    adrift = {i for i, picture in enumerate(pictures) if picture.time_s is None and not picture.visit}
     if len(adrift) == len(pictures):
         return _first(range(len(pictures)), sorted(adrift, key=lambda i: _key(pictures[i]))), BY_NAME
-    known = [[i for i in rows if i not in adrift] for rows in events]
+    known = [[i for i in rows if i not in adrift] for rows in visits]
     known = [rows for rows in known if rows]
     border = _border([len(rows) for rows in known])
     if border:
         train = adrift.union(*known[:border])
-        return [TRAIN if i in train else TEST for i in range(len(pictures))], BY_EVENT
+        return [TRAIN if i in train else TEST for i in range(len(pictures))], BY_VISIT
     order = [i for rows in known for i in rows]
     timed = all(pictures[i].time_s is not None for i in order)
     if timed:
@@ -98,7 +99,7 @@ def _first(all_of_them: Iterable[int], order: Sequence[int]) -> list[str]:
 
 
 def _border(counts: Sequence[int]) -> int:
-    """Return how many of the first events go to train; 0 when no border leaves a fair share on both sides."""
+    """Return how many of the first visits go to train; 0 when no border leaves a fair share on both sides."""
     total = sum(counts)
     shares = {k: 100 * sum(counts[:k]) / total for k in range(1, len(counts))}
     fair = {k: share for k, share in shares.items() if LEAST_PERCENT <= share <= MOST_PERCENT}

@@ -4,7 +4,7 @@ Accuracy is over household members. One whom the model does not know counts as w
 house sees. Needs no TensorFlow.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,13 @@ from cloud_tools.datasets.splits import TEST, TRAIN
 from cloud_tools.evaluation import baseline
 from cloud_tools.evaluation.strangers import Limits, Rates, Scored, rates
 from cloud_tools.evaluation.threshold import windows
+from cloud_tools.progress import Ticks, no_ticks
 from cloud_tools.tflite.tflite_file import load_runner
 from contract.bundle_runner import BundleRunner, Probabilities, Scores
 from contract.errors import InputError
 from contract.manifest import UNKNOWN, Manifest, load_bundle
 
 HELD_OUT_DIGITS = 16  # hexadecimal, of the digest of held-out crops: release.json travels with every update
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Score:
     held_out: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Strangers:
     """How well strangers are told from members, as shares; windows of five crops unless said otherwise.
 
@@ -60,7 +59,7 @@ class Strangers:
     held_out: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """What a bundle does on the test side of a dataset.
 
@@ -87,7 +86,7 @@ class Evaluation:
         return asdict(self)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Answers:
     """The bundle's probabilities (n x labels) and familiarity (n) for the members' and the strangers' test crops."""
 
@@ -100,7 +99,7 @@ class Answers:
 
 
 def evaluate_bundle(
-    bundle: Path, dataset: Dataset, progress: Progress = lambda done, total: None, *, with_baseline: bool = True
+    bundle: Path, dataset: Dataset, ticks: Ticks = no_ticks, *, with_baseline: bool = True
 ) -> Evaluation:
     """Run the bundle in the folder ``bundle`` on the test side of ``dataset``.
 
@@ -109,11 +108,11 @@ def evaluate_bundle(
         ReleaseError: the bundle does not run.
     """
     manifest = load_bundle(bundle)
-    answers = answer(load_runner(bundle, manifest), dataset, progress)
+    answers = answer(load_runner(bundle, manifest), dataset, ticks)
     return score(manifest, dataset, answers, with_baseline=with_baseline)
 
 
-def answer(runner: BundleRunner, dataset: Dataset, progress: Progress = lambda done, total: None) -> Answers:
+def answer(runner: BundleRunner, dataset: Dataset, ticks: Ticks = no_ticks) -> Answers:
     """Return what ``runner`` says about every test crop; InputError when there is none."""
     members, foreign = dataset.side(TEST), dataset.side(TEST, strangers=True)
     if not members:
@@ -123,11 +122,18 @@ def answer(runner: BundleRunner, dataset: Dataset, progress: Progress = lambda d
     def tick() -> None:
         nonlocal done
         done += 1
-        progress(done, total)
+        ticks(done, total)
 
     known, familiarity = runner.judge_all((dataset.image(crop) for crop in members), tick)
     others, foreign_familiarity = runner.judge_all((dataset.image(crop) for crop in foreign), tick)
-    return Answers(members, known, foreign, others, familiarity, foreign_familiarity)
+    return Answers(
+        crops=members,
+        probabilities=known,
+        familiarity=familiarity,
+        foreign_crops=foreign,
+        foreign=others,
+        foreign_familiarity=foreign_familiarity,
+    )
 
 
 def score(
@@ -138,26 +144,26 @@ def score(
     with_baseline: bool = True,
     without: dict[str, float] | None = None,
 ) -> Evaluation:
-    """Count ``answers`` against the names in the dataset; ``without`` is that of ``unknown.Fit``, if at hand."""
+    """Count ``answers`` against the names in the dataset; ``without`` is that of ``strangers.Fit``, if at hand."""
     people = sorted({crop.person for crop in answers.crops})
     by_person = {name: _score(manifest, answers, {name}) for name in people}
     known = any(part.in_model for part in by_person.values())
     return Evaluation(
-        manifest.model,
-        manifest.version,
-        dataset.digest,
-        _score(manifest, answers, set(people)),
-        _score(manifest, answers, set(manifest.labels)) if known else None,
-        by_person,
-        _confusion(manifest, answers),
-        _strangers(manifest, answers, without),
-        manifest.thresholds.accept,
-        _baseline(dataset) if with_baseline else None,
-        manifest.familiarity.accept if manifest.familiarity else None,
+        model=manifest.model,
+        version=manifest.version,
+        dataset=dataset.digest,
+        overall=_score(manifest, answers, set(people)),
+        known=_score(manifest, answers, set(manifest.labels)) if known else None,
+        per_person=by_person,
+        confusion=_confusion(manifest, answers),
+        strangers=_strangers(manifest, answers, without),
+        accept=manifest.thresholds.accept,
+        baseline=_baseline(dataset) if with_baseline else None,
+        familiar=manifest.familiarity.accept if manifest.familiarity else None,
     )
 
 
-def window_means(crops: Sequence[Crop], probabilities: Probabilities) -> tuple[list[str], Probabilities]:
+def window_votes(crops: Sequence[Crop], probabilities: Probabilities) -> tuple[list[str], Probabilities]:
     """Return the person and the mean probabilities of every window of five."""
     groups = windows(crops)
     means = [probabilities[rows].mean(axis=0) for rows in groups]
@@ -172,7 +178,7 @@ def held_out_digest(crops: Sequence[Crop]) -> str:
 def _score(manifest: Manifest, answers: Answers, people: set[str]) -> Score:
     rows = [i for i, crop in enumerate(answers.crops) if crop.person in people]
     crops, probabilities = [answers.crops[i] for i in rows], answers.probabilities[rows]
-    truth, means = window_means(crops, probabilities)
+    truth, means = window_votes(crops, probabilities)
     in_model = all(crop.person in manifest.labels for crop in crops)
     right = _right(manifest, [crop.person for crop in crops], probabilities)
     return Score(right, _right(manifest, truth, means), len(crops), in_model, held_out_digest(crops))
@@ -207,14 +213,14 @@ def _strangers(manifest: Manifest, answers: Answers, without: dict[str, float] |
     if found.far5 is None or found.auroc is None or found.auroc5 is None:
         return None
     return Strangers(
-        found.far5,
-        len(answers.foreign_crops),
-        found.auroc,
-        found.auroc5,
-        found.frr5,
-        found.stranger_windows,
-        found.strangers,
-        found.held_out,
+        named=found.far5,
+        crops=len(answers.foreign_crops),
+        auroc=found.auroc,
+        auroc5=found.auroc5,
+        rejected=found.frr5,
+        windows=found.stranger_windows,
+        people=found.strangers,
+        held_out=found.held_out,
     )
 
 

@@ -5,7 +5,7 @@ itself is ``contract.familiarity_score``. What is fitted, and on what:
 
 - The members' means: on all train crops.
 - The weight of the energy and the threshold: on the later part of each visit of the train side, scored by a head and
-  means that never saw it (the trial head, trained on the earlier part). The test side has no say.
+  means that never saw it (the held-out head, trained on the earlier part). The test side has no say.
 - Strangers, where there are any, choose among the thresholds that keep KEEP of the members' held-out windows. A rate
   of strangers is measured with a threshold that was chosen without the stranger in question.
 
@@ -25,7 +25,7 @@ from cloud_tools.evaluation.threshold import windows
 from contract.familiarity import Familiarity, pack_means
 from contract.familiarity_score import FamiliarityScore, energy, pooled
 
-EARLY = 0.75  # share of a visit's train crops that the trial head sees
+EARLY = 0.75  # share of a visit's train crops that the held-out head sees
 GAP_S = 1.0  # neighbouring frames are near-duplicates; a late crop this near to an early one proves nothing
 # Of the members' held-out windows. They are harder than what a release meets: its head learned from a third more
 # crops. On the sample, 80 % kept there were 91 % kept on the test side (the number was chosen on that sample).
@@ -67,7 +67,7 @@ class Scored:
     familiarity: Scores
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rates:
     """What the score and the whole rule do, as shares; None where there was no stranger.
 
@@ -123,32 +123,32 @@ def fit_means(features: NDArray[np.float32], labels: NDArray[np.int64], count: i
 
 
 def fit(
-    means: tuple[str, int], trial_means: tuple[str, int], late: Sample, strangers: Sample, labels: int
+    means: tuple[str, int], early_means: tuple[str, int], late: Sample, strangers: Sample, labels: int
 ) -> Fit | None:
-    """Choose weight and threshold on ``late`` (members') and ``strangers``, both scored by the trial head and means.
+    """Choose weight and threshold on ``late`` (members') and ``strangers``, both scored by the held-out head.
 
-    Gives None when the held-out crops are too few to say anything.
+    ``early_means`` are of what that head learned from. None when the held-out crops are too few to say anything.
     """
     if not can_fit(late.crops):
         return None
-    weight = _weight(trial_means, late, labels)
-    trial = Familiarity(*trial_means, weight, 0.0)
-    known, foreign = (window_means(part.crops, scores(trial, part, labels)) for part in (late, strangers))
+    weight = _weight(early_means, late, labels)
+    rough = Familiarity(*early_means, weight, 0.0)
+    known, foreign = (window_means(part.crops, scores(rough, part, labels)) for part in (late, strangers))
     names = window_names(strangers.crops)
     without = {name: threshold(known, foreign[names != name]) for name in sorted(set(names.tolist()))}
     return Fit(Familiarity(*means, weight, threshold(known, foreign)), len(known), len(foreign), without)
 
 
-def to_head(fitted: Fit, trial: NDArray[np.float32], final: NDArray[np.float32]) -> Fit:
-    """Return the fit for the head that is deployed: its energy is brought to the trial head's scale.
+def to_head(fitted: Fit, held_out: NDArray[np.float32], final: NDArray[np.float32]) -> Fit:
+    """Return the fit for the head that is deployed: its energy is brought to the held-out head's scale.
 
     A head that was trained on from an earlier release has larger logits: without this, strangers pass (82 % of their
     windows instead of 39 %, docs/accuracy.md).
 
     Args:
-        trial, final: probabilities (n x labels) of the two heads for the same crops, on which both were trained.
+        held_out, final: probabilities (n x labels) of the two heads for the same crops, on which both were trained.
     """
-    ratio = float(energy(trial).mean() / max(float(energy(final).mean()), 1e-6))
+    ratio = float(energy(held_out).mean() / max(float(energy(final).mean()), 1e-6))
     data = fitted.familiarity
     return dataclasses.replace(fitted, familiarity=dataclasses.replace(data, energy=round(data.energy * ratio, 5)))
 
@@ -177,15 +177,15 @@ def rates(known: Scored, foreign: Scored, labels: Sequence[str], accept: float, 
     right = np.array([labels[i] for i in said], np.str_) == _people(known.crops)
     some = len(strangers) > 0
     return Rates(
-        round(auroc(known.familiarity, foreign.familiarity), 4) if some else None,
-        round(auroc(members, strangers), 4) if some else None,
-        round(float(accepted.mean()), 4) if some else None,
-        round(float((~named).mean()), 4),
-        round(float((named & ~right).mean()), 4),
-        len(members),
-        len(strangers),
-        len(set(names.tolist())),
-        some and limits.held_out(names),
+        auroc=round(auroc(known.familiarity, foreign.familiarity), 4) if some else None,
+        auroc5=round(auroc(members, strangers), 4) if some else None,
+        far5=round(float(accepted.mean()), 4) if some else None,
+        frr5=round(float((~named).mean()), 4),
+        wrong5=round(float((named & ~right).mean()), 4),
+        member_windows=len(members),
+        stranger_windows=len(strangers),
+        strangers=len(set(names.tolist())),
+        held_out=some and limits.held_out(names),
     )
 
 
@@ -246,8 +246,8 @@ def auroc(known: Scores, foreign: Scores) -> float:
     return float((below + upto).mean() / (2 * len(foreign)))
 
 
-def _weight(trial_means: tuple[str, int], late: Sample, labels: int) -> float:
+def _weight(early_means: tuple[str, int], late: Sample, labels: int) -> float:
     """Return the weight under which energy and cosine vary alike among members: no stranger is needed."""
-    by_cosine = scores(Familiarity(*trial_means, 0.0, 0.0), late, labels)
+    by_cosine = scores(Familiarity(*early_means, 0.0, 0.0), late, labels)
     by_energy = energy(late.probabilities)
     return round(float(by_cosine.std() / max(float(by_energy.std()), 1e-6)), 4)

@@ -21,7 +21,7 @@ RULE_ALONE = "largest that keeps 90 % of the rightly named windows; no stranger 
 
 
 @dataclass(frozen=True)
-class Calibration:
+class ChosenThreshold:
     """The thresholds and what they do on the crops they were chosen on, as shares of windows; None: not measured."""
 
     thresholds: Thresholds
@@ -39,7 +39,9 @@ def windows(crops: Sequence[Crop]) -> list[NDArray[np.int64]]:
     return [np.array(rows[i : i + WINDOW]) for rows in visits.values() for i in range(0, len(rows), WINDOW)]
 
 
-def calibrate(known: NDArray[np.float32], truth: NDArray[np.int64], strangers: NDArray[np.float32]) -> Calibration:
+def choose_threshold(
+    known: NDArray[np.float32], truth: NDArray[np.int64], strangers: NDArray[np.float32]
+) -> ChosenThreshold:
     """Choose the threshold from mean probabilities of windows: members' (n x labels, with truth) and strangers'."""
     best, right = known.max(axis=1), known.argmax(axis=1) == truth
     foreign = strangers.max(axis=1) if len(strangers) else np.zeros(0)
@@ -49,7 +51,7 @@ def calibrate(known: NDArray[np.float32], truth: NDArray[np.int64], strangers: N
     if len(foreign):
         # Rounded, so that two candidates that do the same are a tie, and the lower one wins.
         accept = max(usable, key=lambda t: (round(named[t] - float((foreign >= t).mean()), 6), -t))
-    return Calibration(
+    return ChosenThreshold(
         Thresholds(accept=accept),
         RULE_STRANGERS if len(foreign) else RULE_ALONE,
         named[accept],

@@ -5,7 +5,7 @@ variables, as the paper saved them, and without. They are made once and kept in 
 the same versions is not made again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from cloud_tools.cache import cache_folder, digest_of
 from cloud_tools.datasets.dataset import Crop, Dataset, label_numbers, load_dataset
 from cloud_tools.datasets.splits import TRAIN
 from cloud_tools.paper.paper_networks import PEOPLE, SIZE, PaperNetwork, build, check_parameters, load_base
+from cloud_tools.progress import Progress, no_progress
 from cloud_tools.tflite.engine import fresh_session, keras, tensorflow
 from cloud_tools.tflite.quiet import quiet
 from contract.errors import KinwatchError
@@ -33,8 +34,6 @@ BATCH = {"mobilenetv2": 32, "vgg19": 8}
 LEAST_CHANGED = 0.9  # of the head's weights: a patch of a head that did not learn says nothing
 WITH_SLOTS, NO_SLOTS = "with-slots", "no-slots"
 
-Progress = Callable[[str, int, int], None]
-
 
 @dataclass(frozen=True)
 class Deployment:
@@ -48,7 +47,7 @@ class Deployment:
         return self.folder / slots / "old", self.folder / slots / "new"
 
 
-def first_deployment(name: str, progress: Progress = lambda what, done, total: None) -> Deployment:
+def first_deployment(name: str, progress: Progress = no_progress) -> Deployment:
     """Return the pairs of the network ``name``; trained now, unless they are in the cache.
 
     Raises:

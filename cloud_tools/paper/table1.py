@@ -9,7 +9,7 @@ hdiffz as the paper ran it: no compression (PyPI ``hdiffpatch``), on SavedModels
 import hashlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import modelpatch
 from cloud_tools.paper.paper_models import NO_SLOTS, WITH_SLOTS, Deployment, first_deployment
 from cloud_tools.paper.paper_networks import PARAMETERS
+from cloud_tools.progress import Progress, no_progress
 from contract.errors import InputError
 from contract.files import sha256_file
 
@@ -26,10 +27,8 @@ PAPER_PATCH = {"mobilenetv2": 4_464_323, "vgg19": 1_778_387}  # bytes
 PAPER_SENT = {"mobilenetv2": 0.271, "vgg19": 0.022}  # share of the model that the patch is
 HDIFFZ, OURS = "hdiffz, uncompressed", "modelpatch"
 
-Progress = Callable[[str, int, int], None]
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One tool on one pair of files. Sizes in bytes, times in CPU seconds; ``same``: the SHA-256 came out right."""
 
@@ -63,9 +62,7 @@ class Table:
         return {"rows": rows, "parameters": self.parameters, "versions": self.versions, "paper": paper}
 
 
-def reproduce_table1(
-    networks: tuple[str, ...] = NETWORKS, progress: Progress = lambda what, done, total: None
-) -> Table:
+def reproduce_table1(networks: tuple[str, ...] = NETWORKS, progress: Progress = no_progress) -> Table:
     """Make the models (or take them from the cache) and measure every row.
 
     Raises:
@@ -88,7 +85,16 @@ def _measure(deployment: Deployment) -> Iterator[Row]:
         old, new = (folder / VARIABLES for folder in deployment.pair(slots))
         for tool, run in ((HDIFFZ, _hdiffz), (OURS, _ours)):
             patch, diff_s, apply_s, same = run(old, new)
-            yield Row(deployment.network, what, tool, new.stat().st_size, patch, diff_s, apply_s, same)
+            yield Row(
+                network=deployment.network,
+                files=what,
+                tool=tool,
+                whole=new.stat().st_size,
+                patch=patch,
+                diff_s=diff_s,
+                apply_s=apply_s,
+                same=same,
+            )
 
 
 def _hdiffz(old: Path, new: Path) -> tuple[int, float, float, bool]:

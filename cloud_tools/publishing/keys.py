@@ -13,9 +13,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.signer import CryptoSigner
 
-from contract.checks import safe_name
 from contract.errors import InputError, describe_os_error
 from contract.files import atomic_folder, atomic_write, read_capped
+from contract.release import check_model_name
 
 OFFLINE = ("root", "targets")
 ONLINE = ("snapshot", "timestamp")
@@ -89,10 +89,3 @@ def check_apart(keys: Path, site: Path) -> None:
     inner, outer = keys.resolve(), site.resolve()
     if inner.is_relative_to(outer) or outer.is_relative_to(inner):
         raise InputError(f"the keys ({keys}) must not be in the served folder ({site}), nor the site among the keys")
-
-
-def check_model_name(name: str) -> str:
-    """Return ``name`` if a model, and so a TUF role, can be called that; InputError otherwise."""
-    if name in (*OFFLINE, *ONLINE):
-        raise InputError(f"model {name!r}: this name belongs to a role of the signed metadata")
-    return safe_name(name, "model")

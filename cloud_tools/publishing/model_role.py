@@ -26,7 +26,7 @@ LISTED = 8
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedRelease:
     """A release as the role lists it; ``digest`` is the SHA-256 of its release.json."""
 
     target: ReleaseTarget
@@ -40,13 +40,13 @@ class ModelRole:
         self.model = model
         self.targets = targets
 
-    def releases(self) -> dict[int, Listed]:
+    def releases(self) -> dict[int, ListedRelease]:
         """Return the listed releases by version, newest first."""
         found = {}
         for path, file in self.targets.targets.items():
             if path.count("/") == 2:
                 target = parse_release_target(file.custom, path)
-                found[target.version] = Listed(target, Fields(file.hashes, path).sha256("sha256"))
+                found[target.version] = ListedRelease(target, Fields(file.hashes, path).sha256("sha256"))
         return dict(sorted(found.items(), reverse=True))
 
     def channels(self) -> dict[str, int]:

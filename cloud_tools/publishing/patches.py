@@ -3,20 +3,20 @@
 Refuses to offer a patch that was not applied and compared first, or that is no smaller than the whole file.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import modelpatch
+from cloud_tools.progress import Say
 from cloud_tools.publishing.site_folder import SiteFolder
+from cloud_tools.setting_errors import Sentence
 from contract.files import sha256_file
 from contract.manifest import FileEntry
 from contract.release import Patch, ReleaseTarget
 
-Progress = Callable[[str], None]
-
 
 def make_patches(
-    bundle: Path, files: dict[str, FileEntry], earlier: Iterable[ReleaseTarget], site: SiteFolder, progress: Progress
+    bundle: Path, files: dict[str, FileEntry], earlier: Iterable[ReleaseTarget], site: SiteFolder, say: Say
 ) -> tuple[Patch, ...]:
     """Diff the changed files of ``bundle`` against the same files of ``earlier`` releases; add patches to ``site``.
 
@@ -29,7 +29,7 @@ def make_patches(
     patches = []
     with site.workspace() as work:
         for name, base in _bases(files, earlier):
-            progress(f"{name}: patch from {base.sha256[:12]}")
+            say(Sentence(f"{name}: patch from {base.sha256[:12]}"))
             patch = _patch(name, site.content(base.sha256), bundle / name, work) if site.has_content(base) else None
             if patch is not None and patch.size < files[name].size:
                 site.add_content(work / "patch", FileEntry(patch.sha256, patch.size))

@@ -12,23 +12,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cloud_tools.progress import Say, say_nothing
 from cloud_tools.publishing.keys import KeyFolder
 from cloud_tools.publishing.model_role import ModelRole
-from cloud_tools.publishing.patches import Progress, make_patches
+from cloud_tools.publishing.patches import make_patches
 from cloud_tools.publishing.regression import MARGIN_POINTS
 from cloud_tools.publishing.release_gate import Rule, check_regression
 from cloud_tools.publishing.repository import Clock, Repository, utc_now
 from cloud_tools.publishing.site_folder import SiteFolder
+from cloud_tools.setting_errors import Setting, SettingError
 from contract.checks import safe_name
 from contract.errors import InputError, StorageError, describe_os_error
-from contract.files import read_capped
-from contract.manifest import MOST_BYTES, NAME, Manifest, load_bundle, parse_manifest
+from contract.manifest import Manifest, read_bundle
 from contract.messages import ReleaseNotice
 from contract.release import ReleaseTarget
 from contract.rollout import rollout_seed
 
 
-class Step(enum.Enum):
+class Outcome(enum.Enum):
     """What publishing a bundle means for the site as it is."""
 
     NEW = "published"
@@ -36,7 +37,7 @@ class Step(enum.Enum):
     NOTHING = "already published"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Order:
     """What a person asked for. ``patches_from`` is how many earlier releases get patches; ``jitter_s`` in seconds.
 
@@ -55,18 +56,18 @@ class Order:
     accept_regression: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Published:
     """The release as it is signed now; ``channel_version`` is what the channel has."""
 
-    step: Step
+    outcome: Outcome
     target: ReleaseTarget
     digest: str
     channel: str
     channel_version: int
 
 
-def publish(order: Order, progress: Progress = lambda line: None, clock: Clock = utc_now) -> Published:
+def publish(order: Order, say: Say = say_nothing, clock: Clock = utc_now) -> Published:
     """Publish a bundle, or find that it is published. Running it again after a kill or an error ends the work.
 
     Raises:
@@ -77,51 +78,50 @@ def publish(order: Order, progress: Progress = lambda line: None, clock: Clock =
         PeerError: another publisher would not end.
     """
     safe_name(order.channel, "channel")
-    manifest, data = _read_bundle(order.bundle)
+    manifest, data = read_bundle(order.bundle)
     site = SiteFolder(order.site)
     with _storage_errors(order.site), site.locked():
         site.remove_leftovers()
         repository = Repository(site, KeyFolder(order.keys), clock)
         role = repository.role(manifest.model)
-        step = decide(manifest.version, hashlib.sha256(data).hexdigest(), order, role)
-        if step is not Step.NOTHING:
-            _check_no_regression(order, manifest, role, site, progress)
+        outcome = decide(manifest.version, hashlib.sha256(data).hexdigest(), order, role)
+        if outcome is not Outcome.NOTHING:
+            _check_no_regression(order, manifest, role, site, say)
         for name, entry in manifest.files().items():
             site.add_content(order.bundle / name, entry)
-        if step is not Step.NOTHING:
+        if outcome is not Outcome.NOTHING:
             # A release that gets another channel gets patches anew: from what the devices of that channel have.
-            site.write_target(*role.add(_new_target(order, manifest, data, role, site, progress), data))
+            site.write_target(*role.add(_new_target(order, manifest, data, role, site, say), data))
             site.write_target(*role.point(order.channel, manifest.version))
             role.trim()
             repository.commit(role)
-        return _report(step, manifest.version, order.channel, role)
+        return _report(outcome, manifest.version, order.channel, role)
 
 
-def decide(version: int, digest: str, order: Order, role: ModelRole) -> Step:
+def decide(version: int, digest: str, order: Order, role: ModelRole) -> Outcome:
     """Say what publishing ``version`` with the manifest ``digest`` means for ``role``; InputError when it may not."""
     releases, at = role.releases(), role.channels().get(order.channel, 0)
     newest, out = max(releases, default=0), releases.get(version)
     if out is None:
         if version <= newest:
             raise InputError(f"release {version} of {role.model} is not newer than {newest}: versions only grow")
-        return Step.NEW
+        return Outcome.NEW
     if out.digest != digest:
         raise InputError(f"release {version} of {role.model} is published with other contents: give it a new version")
     if (out.target.rollout_percent, out.target.jitter_s) != (order.rollout_percent, order.jitter_s):
-        raise InputError(
-            f"release {version} of {role.model} is published with --rollout {out.target.rollout_percent:g} "
-            f"--jitter {out.target.jitter_s:g}: publishing again does not change them"
+        raise SettingError(
+            *(f"release {version} of {role.model} is published with ", Setting.ROLLOUT),
+            *(f" {out.target.rollout_percent:g} ", Setting.JITTER, f" {out.target.jitter_s:g}"),
+            ": publishing again does not change them",
         )
-    return Step.PROMOTE if at < version else Step.NOTHING
+    return Outcome.PROMOTE if at < version else Outcome.NOTHING
 
 
-def _check_no_regression(
-    order: Order, manifest: Manifest, role: ModelRole, site: SiteFolder, progress: Progress
-) -> None:
+def _check_no_regression(order: Order, manifest: Manifest, role: ModelRole, site: SiteFolder, say: Say) -> None:
     current = role.releases().get(role.channels().get(order.channel, 0))
     if current is not None:
         rule = Rule(order.margin_points, order.held_out, order.accept_regression)
-        check_regression(rule, order.bundle, manifest, current, site, order.channel, progress)
+        check_regression(rule, order.bundle, manifest, current, site, order.channel, say)
 
 
 def current_notice(site: SiteFolder, keys: KeyFolder, model: str, channel: str) -> ReleaseNotice:
@@ -131,23 +131,15 @@ def current_notice(site: SiteFolder, keys: KeyFolder, model: str, channel: str) 
     return ReleaseNotice(version, role.releases()[version].target.jitter_s)
 
 
-def _read_bundle(bundle: Path) -> tuple[Manifest, bytes]:
-    manifest = load_bundle(bundle)
-    data = read_capped(bundle / NAME, MOST_BYTES)
-    if parse_manifest(data, str(bundle / NAME)) != manifest:
-        raise InputError(f"{bundle}: it changed while it was published")
-    return manifest, data
-
-
 def _new_target(
-    order: Order, manifest: Manifest, data: bytes, role: ModelRole, site: SiteFolder, progress: Progress
+    order: Order, manifest: Manifest, data: bytes, role: ModelRole, site: SiteFolder, say: Say
 ) -> ReleaseTarget:
     earlier = _bases(manifest.version, order.patches_from, role)
     return ReleaseTarget(
         model=manifest.model,
         version=manifest.version,
         files=manifest.files(),
-        patches=make_patches(order.bundle, manifest.files(), earlier, site, progress),
+        patches=make_patches(order.bundle, manifest.files(), earlier, site, say),
         rollout_percent=order.rollout_percent,
         rollout_seed=rollout_seed(data),
         jitter_s=order.jitter_s,
@@ -161,9 +153,15 @@ def _bases(version: int, count: int, role: ModelRole) -> list[ReleaseTarget]:
     return [target for number, target in older.items() if number in wanted]
 
 
-def _report(step: Step, version: int, channel: str, role: ModelRole) -> Published:
+def _report(outcome: Outcome, version: int, channel: str, role: ModelRole) -> Published:
     listed = role.releases()[version]
-    return Published(step, listed.target, listed.digest, channel, role.channels()[channel])
+    return Published(
+        outcome=outcome,
+        target=listed.target,
+        digest=listed.digest,
+        channel=channel,
+        channel_version=role.channels()[channel],
+    )
 
 
 @contextlib.contextmanager

@@ -6,20 +6,19 @@ they were not, ``held_out`` (a dataset) has both releases measured anew, by the 
 """
 
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cloud_tools.publishing.model_role import Listed
+from cloud_tools.progress import Say, say_nothing
+from cloud_tools.publishing.model_role import ListedRelease
 from cloud_tools.publishing.regression import MARGIN_POINTS, Account, Change, Verdict, compare_people
 from cloud_tools.publishing.site_folder import SiteFolder
+from cloud_tools.setting_errors import Sentence, Setting, SettingError
 from contract.checks import safe_name
 from contract.errors import InputError
 from contract.files import atomic_write
 from contract.manifest import NAME, FileEntry, Manifest, check_file, parse_manifest
 from contract.release import release_path
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -36,10 +35,10 @@ def check_regression(
     rule: Rule,
     bundle: Path,
     manifest: Manifest,
-    current: Listed,
+    current: ListedRelease,
     site: SiteFolder,
     channel: str,
-    progress: Progress = lambda line: None,
+    say: Say = say_nothing,
 ) -> Verdict:
     """Compare the bundle with ``current``, what ``channel`` has; call it with the site's lock held.
 
@@ -52,26 +51,26 @@ def check_regression(
     if rule.held_out is None:
         before, now = _recorded(old), _recorded(manifest)
     else:
-        progress(f"measuring releases {old.version} and {manifest.version} on {rule.held_out}")
+        say(Sentence(f"measuring releases {old.version} and {manifest.version} on {rule.held_out}"))
         with site.workspace() as work:
             before, now = _measured(rule.held_out, _rebuilt(site, old, work / "current"), bundle)
     verdict = compare_people(before, now, rule.margin_points)
+    not_compared = f"not compared with release {old.version}: "
     if not before:
-        progress(f"not compared with release {old.version}: it records nobody's held-out accuracy")
+        say(Sentence(not_compared, "it records nobody's held-out accuracy"))
     for person, reason in verdict.not_compared.items():
-        again = "" if rule.held_out else "; --held-out DATASET measures both anew"
-        progress(f"not compared with release {old.version}: {person} {reason}{again}")
+        again = () if rule.held_out else ("; ", Setting.HELD_OUT, " DATASET measures both anew")
+        say(Sentence(not_compared, f"{person} {reason}", *again))
     if verdict.worse:
         line = f"{what} is worse than release {old.version}, which {channel} has: {_list(verdict.worse)}"
         if not rule.accept:
-            raise InputError(
-                f"{line}; the margin is {rule.margin_points:g} points (--accept-regression publishes it)"
-            )
-        progress(f"accepted: {line}")
+            margin = f"{line}; the margin is {rule.margin_points:g} points ("
+            raise SettingError(margin, Setting.ACCEPT_REGRESSION, " publishes it)")
+        say(Sentence(f"accepted: {line}"))
     return verdict
 
 
-def current_manifest(site: SiteFolder, current: Listed) -> Manifest:
+def current_manifest(site: SiteFolder, current: ListedRelease) -> Manifest:
     """Read the manifest of a listed release from the site; InputError when it is not what was signed."""
     target = current.target
     folder, _, name = release_path(target.model, target.version).rpartition("/")

@@ -5,14 +5,15 @@ confidence can be believed, by the two splits, by strangers, and by the worst mi
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cloud_tools.datasets.dataset import Crop, Dataset
-from cloud_tools.evaluation.evaluation import Answers, Evaluation, answer, score, window_means
+from cloud_tools.evaluation.evaluation import Answers, Evaluation, answer, score, window_votes
 from cloud_tools.evaluation.reliability import Reliability, reliability
+from cloud_tools.progress import Progress, no_progress, ticks_of
 from cloud_tools.reports.random_split import TwoSplits, compare_splits
 from cloud_tools.tflite.tflite_file import load_runner
 from contract.bundle_runner import Probabilities
@@ -22,8 +23,6 @@ from contract.manifest import Manifest, load_bundle
 SCHEMA = 1
 MOST_MISTAKES = 24  # shown, of each kind
 MOST_ALIKE = 2  # of one visit with one answer: twenty frames of one glance are one mistake
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Mistake:
         return self.confidence - (self.truth_probability or 0.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """``splits`` is None with the reason in ``no_splits``. ``mistakes`` are members' crops with another's name,
     ``strangers_named`` strangers' crops that by themselves pass the release's rule for naming; both the worst alone,
@@ -68,7 +67,7 @@ class Report:
 def make_report(
     bundle: Path,
     dataset: Dataset,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = no_progress,
     *,
     with_splits: bool = True,
 ) -> Report:
@@ -80,22 +79,22 @@ def make_report(
         InputError: no bundle, damaged files, or a dataset without test crops. ReleaseError: the bundle does not run.
     """
     manifest = load_bundle(bundle)
-    answers = answer(load_runner(bundle, manifest), dataset, lambda done, total: progress("crops", done, total))
+    answers = answer(load_runner(bundle, manifest), dataset, ticks_of(progress, "crops"))
     splits, why = _splits(bundle, manifest, dataset, progress) if with_splits else (None, "not asked for")
     truth = [crop.person for crop in answers.crops]
-    voters, means = window_means(answers.crops, answers.probabilities)
+    voters, means = window_votes(answers.crops, answers.probabilities)
     mistakes = find_mistakes(manifest.labels, answers.crops, answers.probabilities)
     named = _named_strangers(manifest, answers)
     return Report(
-        score(manifest, dataset, answers),
-        reliability(answers.probabilities, truth, manifest.labels),
-        reliability(means, voters, manifest.labels),
-        splits,
-        why,
-        tuple(worst(mistakes)),
-        len(mistakes),
-        tuple(worst(named)),
-        len(named),
+        evaluation=score(manifest, dataset, answers),
+        confidence=reliability(answers.probabilities, truth, manifest.labels),
+        confidence_vote5=reliability(means, voters, manifest.labels),
+        splits=splits,
+        no_splits=why,
+        mistakes=tuple(worst(mistakes)),
+        mistakes_in_all=len(mistakes),
+        strangers_named=tuple(worst(named)),
+        strangers_named_in_all=len(named),
     )
 
 

@@ -19,15 +19,15 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
     return lines + _confusion_lines(evaluation)
 
 
-def report_lines(report: Report) -> list[str]:
-    """Return everything but the pictures."""
+def report_lines(report: Report, shown_by: str = "") -> list[str]:
+    """Return everything but the pictures; ``shown_by`` says how to see these."""
     return [
         *evaluation_lines(report.evaluation),
         *_split_lines(report),
         *_confidence_lines(report),
         "",
         f"{report.mistakes_in_all} of {report.evaluation.overall.crops} members' crops got another's name and "
-        f"{report.strangers_named_in_all} strangers' crops one (--html FILE shows the worst)",
+        f"{report.strangers_named_in_all} strangers' crops one" + (f" ({shown_by})" if shown_by else ""),
     ]
 
 

@@ -6,7 +6,7 @@ seed, epochs and number of crops a person on each side; only which crops they ar
 better by is the leak of neighbouring frames. Refuses to say anything of the release's own weights.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,16 @@ import numpy as np
 from cloud_tools.backbones.backbone import Backbone
 from cloud_tools.datasets.dataset import Crop, Dataset, label_numbers
 from cloud_tools.datasets.splits import TEST, TRAIN
-from cloud_tools.evaluation.evaluation import window_means
+from cloud_tools.evaluation.evaluation import window_votes
+from cloud_tools.progress import Progress, Ticks, no_progress, ticks_of
 from cloud_tools.tflite.tflite_file import Runner, read_model
 from cloud_tools.training.features import Features, embed
-from cloud_tools.training.heads import KINDS, Side, train_head
+from cloud_tools.training.heads import KINDS, HeadSpec, Side, map_shape, train_head
 from contract.bundle_runner import Probabilities
 from contract.errors import InputError
 from contract.manifest import Manifest
 
 SEED = 20  # of the random split; the head's own seed is the release's
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -49,9 +48,7 @@ class TwoSplits:
     seed: int = SEED
 
 
-def compare_splits(
-    bundle: Path, manifest: Manifest, dataset: Dataset, progress: Progress = lambda what, done, total: None
-) -> TwoSplits:
+def compare_splits(bundle: Path, manifest: Manifest, dataset: Dataset, progress: Progress = no_progress) -> TwoSplits:
     """Train and measure the two heads; needs TensorFlow.
 
     Raises:
@@ -65,23 +62,16 @@ def compare_splits(
     stage = manifest.stages[0]
     backbone = Backbone(read_model(bundle / stage.file), {})
     crops = tuple(crop for side in (TRAIN, TEST) for crop in dataset.side(side) if crop.person in people)
-    features = embed(
-        dataset,
-        crops,
-        backbone,
-        manifest.preprocess,
-        KINDS[kind],
-        lambda done, total: progress("features", done, total),
-    )
+    how, ticks = manifest.preprocess, ticks_of(progress, "features")
+    features = embed(dataset, crops, backbone, how, KINDS[kind], ticks)
+    head = HeadSpec(kind=kind, labels=people, shape=map_shape(features), epochs=epochs, seed=seed)
 
     def measure(chosen: Sequence[int], what: str) -> SplitScore:
-        return _measure(
-            kind, people, crops, features, chosen, epochs, seed, lambda done, total: progress(what, done, total)
-        )
+        return _measure(head, crops, features, chosen, ticks_of(progress, what))
 
     by_time = [i for i, crop in enumerate(crops) if crop.split == TRAIN]
     by_chance = draw([crop.person for crop in crops], [crop.split == TRAIN for crop in crops], SEED)
-    return TwoSplits(kind, measure(by_time, "time split"), measure(by_chance, "random split"))
+    return TwoSplits(head.kind, measure(by_time, "time split"), measure(by_chance, "random split"))
 
 
 def draw(people: Sequence[str], train: Sequence[bool], seed: int) -> list[int]:
@@ -109,21 +99,14 @@ def _recipe(manifest: Manifest) -> tuple[str, int | None, int]:
 
 
 def _measure(
-    kind: str,
-    people: Sequence[str],
-    crops: Sequence[Crop],
-    features: Features,
-    chosen: Sequence[int],
-    epochs: int | None,
-    seed: int,
-    progress: Callable[[int, int], None],
+    head: HeadSpec, crops: Sequence[Crop], features: Features, chosen: Sequence[int], ticks: Ticks
 ) -> SplitScore:
     inside = set(chosen)
     rest = [i for i in range(len(crops)) if i not in inside]
-    numbers = label_numbers(crops, people)
+    numbers = label_numbers(crops, head.labels)
     train, test = (Side(features[rows], numbers[rows]) for rows in (list(chosen), rest))
-    head = train_head(kind, people, train, test, epochs=epochs, seed=seed, progress=progress)
-    return _score(people, [crops[i] for i in rest], _answers(head.data, features[rest]))
+    trained = train_head(head, train, test, ticks=ticks)
+    return _score(head.labels, [crops[i] for i in rest], _answers(trained.data, features[rest]))
 
 
 def _answers(head: bytes, features: Features) -> Probabilities:
@@ -136,7 +119,7 @@ def _answers(head: bytes, features: Features) -> Probabilities:
 
 def _score(people: Sequence[str], crops: Sequence[Crop], probabilities: Probabilities) -> SplitScore:
     right = np.array([people[i] == crop.person for i, crop in zip(probabilities.argmax(axis=1), crops, strict=True)])
-    truth, means = window_means(crops, probabilities)
+    truth, means = window_votes(crops, probabilities)
     votes = np.array([people[i] == name for i, name in zip(means.argmax(axis=1), truth, strict=True)])
     each = {name: right[[crop.person == name for crop in crops]] for name in people}
     return SplitScore(

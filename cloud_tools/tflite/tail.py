@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud_tools.progress import Ticks
+from cloud_tools.setting_errors import Setting, SettingError
 from cloud_tools.tflite.engine import keras
 from cloud_tools.tflite.quiet import quiet
 from cloud_tools.tflite.tflite_file import operator_names
-from contract.errors import InputError
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D")
 INT8_MOST = 127  # of weights: TFLite's are symmetric
@@ -117,7 +118,7 @@ class Tail:
         """Return the bytes that ``run_before`` takes for one picture."""
         return 4 * sum(int(np.prod(self._file.shape(number))) for number in self._inputs)
 
-    def run_before(self, tensors: list[NDArray[Any]], progress: Callable[[int, int], None]) -> Arrays:
+    def run_before(self, tensors: list[NDArray[Any]], ticks: Ticks) -> Arrays:
         """Run the frozen part of the file on input tensors (1 x ... each); return the arrays that ``model`` takes."""
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -135,14 +136,14 @@ class Tail:
             interpreter.set_tensor(interpreter.get_input_details()[0]["index"], values)
             interpreter.invoke()
             rows.append([self._file.floats(n, interpreter.get_tensor(n))[0] for n in self._inputs])
-            progress(i + 1, len(tensors))
+            ticks(i + 1, len(tensors))
         return [np.stack(column) for column in zip(*rows, strict=True)]
 
     def _first(self, layers: int) -> int:
         """Return the operator with which the last ``layers`` weighted ones begin."""
         weighted = [i for i in range(len(self._file.operators)) if self._file.name(i) in WEIGHTED]
         if layers > len(weighted):
-            raise InputError(f"--fine-tune {layers}: the backbone has {len(weighted)} layers of weights")
+            raise SettingError(Setting.FINE_TUNE, f" {layers}: the backbone has {len(weighted)} layers of weights")
         return weighted[-layers]
 
     def _build(self, first: int) -> tuple[list[int], Any]:
@@ -178,7 +179,7 @@ def _keras_operator(file: "_File", i: int, value: Callable[[int], Any]) -> Any:
         pool = layers.MaxPooling2D(size, steps, padding=_padding(options), name=f"pool_{i}")
         return _activated(pool(value(ends[0])), options)
     if name not in WEIGHTED or options.dilationHFactor != 1 or options.dilationWFactor != 1:
-        raise InputError(f"--fine-tune: the backbone has a {name} among these layers; take fewer")
+        raise SettingError(Setting.FINE_TUNE, f": the backbone has a {name} among these layers; take fewer")
     layer, weights = file.layer(i), file.layer(i).weights.shape
     how = {
         "strides": (options.strideH, options.strideW),
@@ -200,7 +201,8 @@ def _activated(values: Any, options: Any) -> Any:
     if options.fusedActivationFunction == 0:
         return values
     if most is None:
-        raise InputError("--fine-tune: a layer of the backbone ends with an activation that is not ReLU or ReLU6")
+        reason = ": a layer of the backbone ends with an activation that is not ReLU or ReLU6"
+        raise SettingError(Setting.FINE_TUNE, reason)
     return keras().layers.ReLU(None if most == np.inf else most)(values)
 
 
@@ -257,7 +259,8 @@ class _File:
         table = self._flat.Buffers(tensor.buffer)._tab
         place = table.Offset(4)  # of the field `data`
         if not place or tensor.type not in TYPES:
-            raise InputError("--fine-tune: a layer of the backbone has weights of a kind that is not known here")
+            reason = ": a layer of the backbone has weights of a kind that is not known here"
+            raise SettingError(Setting.FINE_TUNE, reason)
         shape = self.shape(number)
         return Constant(int(table.Vector(place)), TYPES[tensor.type], shape, _scale(tensor, shape))
 

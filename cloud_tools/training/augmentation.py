@@ -9,11 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cloud_tools.cache import digest_of
 from cloud_tools.datasets.dataset import Crop, Dataset
-from cloud_tools.training.heads import Side
 from contract.preprocess import Image
 
 MOST_CUT = 0.08  # of the height or width, on each side: a detector's box is off by about as much
@@ -70,16 +68,3 @@ def apply_recipe(image: Image, recipe: Recipe) -> Image:
     part = image[rows, columns]
     varied = np.clip(np.rint(part.astype(np.float32) * recipe.gain), 0, 255).astype(np.uint8)
     return np.ascontiguousarray(varied[:, ::-1] if recipe.flip else varied)
-
-
-def with_variants(side: Side, variants: Side | None, rows: NDArray[np.int64] | None = None) -> Side:
-    """Return the ``rows`` of ``side`` (all unless given) and after them their variants, ordered as ``vary`` does."""
-    count = len(side.labels)
-    rows = np.arange(count) if rows is None else rows
-    if variants is None:
-        return side.rows(rows)
-    parts = [variants.rows(rows + at) for at in range(0, len(variants.labels), count)]
-    return Side(
-        np.concatenate([side.features[rows], *(part.features for part in parts)]),
-        np.concatenate([side.labels[rows], *(part.labels for part in parts)]),
-    )

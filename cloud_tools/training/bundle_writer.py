@@ -1,7 +1,7 @@
 """Owns writing a bundle: its files, what its self-test must answer, thresholds, metrics, manifest. Refuses to train.
 
-The bundle is built in a temporary folder, run there as a device would run it, and takes its name last: a bundle that
-has a name is whole.
+The bundle is built in a temporary folder and run there as a device would run it; whoever gives the folder lets it
+take its name last: a bundle that has a name is whole.
 """
 
 import dataclasses
@@ -9,7 +9,6 @@ import datetime as dt
 import hashlib
 import os
 import platform
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,17 @@ from typing import Any
 import numpy as np
 
 from cloud_tools.datasets.dataset import Dataset
-from cloud_tools.evaluation.evaluation import Answers, Evaluation, answer, measure_rule, score, window_means
+from cloud_tools.evaluation.evaluation import Answers, Evaluation, answer, measure_rule, score, window_votes
 from cloud_tools.evaluation.strangers import ACCEPT, RULE, Fit
-from cloud_tools.evaluation.threshold import WINDOW, Calibration, calibrate
+from cloud_tools.evaluation.threshold import WINDOW, ChosenThreshold, choose_threshold
+from cloud_tools.progress import Progress, no_progress, ticks_of
 from cloud_tools.tflite.selftest_inputs import selftest_bytes, selftest_inputs
 from cloud_tools.tflite.tflite_file import Runner, TfliteFile, load_runner
 from contract import __version__
 from contract.bundle_runner import BundleRunner, Probabilities
 from contract.checks import whole_number
 from contract.errors import InputError
-from contract.files import atomic_folder, atomic_write
+from contract.files import atomic_write
 from contract.manifest import NAME, Manifest, Preprocess, SelfTest, Stage, Thresholds, load_bundle
 
 BACKBONE, HEAD, SELFTEST = "backbone.tflite", "head.tflite", "selftest.npz"
@@ -40,7 +40,7 @@ LAST_SECOND = 253_402_300_800  # the year 10,000, which dates here cannot be in
 DIGITS = 4  # of the expected probabilities: finer than the tolerance, and release.json travels with each update
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BundleParts:
     """What the trainer made: TFLite files (name, bytes), in the order in which they run, and what is known."""
 
@@ -54,40 +54,33 @@ class BundleParts:
 
 
 def write_bundle(
-    out: Path,
-    parts: BundleParts,
-    dataset: Dataset,
-    base: Path | None,
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
-    check: Callable[[Path], None] = lambda folder: None,
+    building: Path, parts: BundleParts, dataset: Dataset, base: Path | None, progress: Progress = no_progress
 ) -> tuple[Manifest, Evaluation]:
-    """Write the bundle to the new folder ``out``, evaluated on the test side of ``dataset``.
+    """Write the bundle into the folder ``building``, evaluated on the test side of ``dataset``.
 
-    ``check`` sees the whole bundle before it has its name; what it raises leaves nothing. The
-    self-test file is the base's own, where there is a base: then it costs nothing to send.
+    What lies in the folder of an earlier attempt at the same release is overwritten. The self-test file is the base's
+    own, where there is a base: then it costs nothing to send.
 
     Raises:
-        InputError, ReleaseError, OSError: as the steps do; nothing is left at ``out``.
+        InputError, ReleaseError, OSError: as the steps do.
     """
-    with atomic_folder(out) as building:
-        selftest = _selftest_file(base, parts.preprocess.size)
-        for name, data in (*parts.stages, (SELFTEST, selftest)):
-            atomic_write(building / name, data)
-        manifest = _manifest(building, parts)
-        runner = load_runner(building, manifest)
-        answers = answer(runner, dataset, lambda done, total: progress("evaluation", done, total))
-        if parts.fit is None:
-            calibration = _calibration(manifest, answers)
-            manifest = dataclasses.replace(manifest, thresholds=calibration.thresholds)
-            rule = _threshold_metrics(calibration)
-        else:
-            rule = _familiarity_metrics(manifest, answers, parts.fit)
-        without = parts.fit.without if parts.fit else None
-        evaluation = score(manifest, dataset, answers, with_baseline=False, without=without)
-        manifest = _finished(manifest, runner, dataset, evaluation, rule)
-        atomic_write(building / NAME, manifest.to_bytes())
-        load_bundle(building)  # what a device will check, checked here
-        check(building)
+    selftest = _selftest_file(base, parts.preprocess.size)
+    for name, data in (*parts.stages, (SELFTEST, selftest)):
+        atomic_write(building / name, data)
+    manifest = _manifest(building, parts)
+    runner = load_runner(building, manifest)
+    answers = answer(runner, dataset, ticks_of(progress, "evaluation"))
+    if parts.fit is None:
+        chosen = _choose_threshold(manifest, answers)
+        manifest = dataclasses.replace(manifest, thresholds=chosen.thresholds)
+        rule = _threshold_metrics(chosen)
+    else:
+        rule = _familiarity_metrics(manifest, answers, parts.fit)
+    without = parts.fit.without if parts.fit else None
+    evaluation = score(manifest, dataset, answers, with_baseline=False, without=without)
+    manifest = _finished(manifest, runner, dataset, evaluation, rule)
+    atomic_write(building / NAME, manifest.to_bytes())
+    load_bundle(building)  # what a device will check, checked here
     return manifest, evaluation
 
 
@@ -153,11 +146,11 @@ def expected_rows(probabilities: Probabilities) -> tuple[tuple[float, ...], ...]
     return tuple(tuple(round(float(np.clip(value, 0, 1)), DIGITS) for value in row) for row in probabilities)
 
 
-def _calibration(manifest: Manifest, answers: Answers) -> Calibration:
-    people, known = window_means(answers.crops, answers.probabilities)
-    _, foreign = window_means(answers.foreign_crops, answers.foreign)
+def _choose_threshold(manifest: Manifest, answers: Answers) -> ChosenThreshold:
+    people, known = window_votes(answers.crops, answers.probabilities)
+    _, foreign = window_votes(answers.foreign_crops, answers.foreign)
     truth = np.array([manifest.labels.index(person) for person in people], np.int64)
-    return calibrate(known, truth, foreign)
+    return choose_threshold(known, truth, foreign)
 
 
 def _finished(
@@ -187,13 +180,13 @@ def _metrics(evaluation: Evaluation, rule: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _threshold_metrics(calibration: Calibration) -> dict[str, Any]:
-    false_accept = calibration.false_accept
+def _threshold_metrics(chosen: ChosenThreshold) -> dict[str, Any]:
+    false_accept = chosen.false_accept
     return {
-        "rule": calibration.rule,
+        "rule": chosen.rule,
         "chosen_on": "the test side of the dataset, windows of five crops",
-        "right": round(calibration.right, 4),
-        "wrong": round(calibration.wrong, 4),
+        "right": round(chosen.right, 4),
+        "wrong": round(chosen.wrong, 4),
         "strangers_named": None if false_accept is None else round(false_accept, 4),
     }
 

@@ -7,7 +7,7 @@ was, and a new person costs only that person's crops. Losing it costs time alone
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cloud_tools.backbones.backbone import Backbone
 from cloud_tools.cache import cache_folder, digest_of
 from cloud_tools.datasets.dataset import Crop, Dataset
+from cloud_tools.progress import Ticks, no_ticks
 from cloud_tools.tflite.tflite_file import Runner
 from contract.manifest import Preprocess
 from contract.preprocess import dequantize, prepare, to_tensor
@@ -32,7 +33,7 @@ def embed(
     backbone: Backbone,
     how: Preprocess,
     kind: str = POOLED,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    ticks: Ticks = no_ticks,
 ) -> Features:
     """Return the features of ``crops``, n x channels (``pooled``) or n x height x width x channels (``map``).
 
@@ -51,7 +52,7 @@ def embed(
                 row = _compute(dataset, crop, runner, how, kind)
                 cache.put(space, crop.pixels, row)
             rows.append(row)
-            progress(i + 1, len(crops))
+            ticks(i + 1, len(crops))
     return np.stack(rows) if rows else np.zeros((0, *shape), np.float32)
 
 

@@ -11,7 +11,7 @@ grid and the threshold for strangers, which crops that the backbone knows by hea
 trained here is thrown away; the release's own is trained on the features of the new file.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from cloud_tools.backbones.backbone import MOST_SHARE, TOLERANCE, Backbone
 from cloud_tools.datasets.dataset import Crop, Dataset, label_numbers
 from cloud_tools.evaluation.strangers import hold_out
+from cloud_tools.progress import Progress, Ticks, ticks_of
+from cloud_tools.setting_errors import Setting, SettingError
 from cloud_tools.tflite.export import compare_outputs
 from cloud_tools.tflite.tail import Arrays, Tail
 from cloud_tools.tflite.tflite_file import Runner
-from cloud_tools.training.heads import EPOCHS, MOST_COST, Graph, Side, Weights, fit_balanced, snapped_moves
-from contract.errors import InputError
+from cloud_tools.training.heads import MOST_COST, Graph, HeadSpec, Side, Weights, fit_balanced, snapped_moves
 from contract.preprocess import dequantize, prepare, to_tensor
 
 FINE_TUNING_EPOCHS = 8
@@ -37,23 +38,19 @@ BATCH = 64  # crops, where nothing is learned
 MOST_BYTES = 2 << 30  # of what goes into the layers, for all crops
 COMPARED = 16  # crops on which the new file is compared with Keras
 
-Told = Callable[[str, int, int], None]
 
+def fine_tune(
+    backbone: Backbone,
+    dataset: Dataset,
+    crops: Sequence[Crop],
+    head: HeadSpec,
+    layers: int,
+    start: Weights | None,
+    progress: Progress,
+) -> Backbone:
+    """Return ``backbone`` with its last ``layers`` trained on the early part of ``crops`` (the train side).
 
-@dataclass(frozen=True)
-class Task:
-    """What is trained for: ``kind`` of head, its ``start`` (None: cold) for ``labels``, how many layers below it."""
-
-    kind: str
-    labels: tuple[str, ...]
-    layers: int
-    start: Weights | None
-    epochs: int | None
-    seed: int
-
-
-def fine_tune(backbone: Backbone, dataset: Dataset, crops: Sequence[Crop], task: Task, told: Told) -> Backbone:
-    """Return ``backbone`` with its last layers trained on the early part of ``crops`` (the train side).
+    They are trained below a head as ``head`` says, from the weights ``start`` (None: cold).
 
     Raises:
         InputError: no such layers, too many for the memory, too few crops to hold some out, or it does not help.
@@ -61,27 +58,30 @@ def fine_tune(backbone: Backbone, dataset: Dataset, crops: Sequence[Crop], task:
     """
     early, late = hold_out(crops)
     if not len(late):
-        raise InputError(f"{dataset.folder}: too few crops to hold some out, which --fine-tune needs")
-    graph = Graph(task.kind, len(task.labels), backbone.features, task.seed)
-    tail = Tail(backbone.data, task.layers)
+        few = f"{dataset.folder}: too few crops to hold some out, which "
+        raise SettingError(few, Setting.FINE_TUNE, " needs")
+    graph = Graph(head)
+    tail = Tail(backbone.data, layers)
     if tail.input_bytes() * len(crops) > MOST_BYTES:
-        raise InputError(f"--fine-tune {task.layers}: {len(crops)} crops do not fit in the memory; take fewer layers")
+        reason = f" {layers}: {len(crops)} crops do not fit in the memory; take fewer layers"
+        raise SettingError(Setting.FINE_TUNE, reason)
     tensors = _tensors(backbone, dataset, crops)
     data = _Data(
-        tail.run_before(tensors, lambda done, total: told("frozen layers", done, total)),
-        label_numbers(crops, task.labels),
+        tail.run_before(tensors, ticks_of(progress, "frozen layers")),
+        label_numbers(crops, head.labels),
     )
-    joint = _warmed(graph, tail, task, data, early, told)
+    joint = _warmed(graph, tail, start, data, early, ticks_of(progress, "head before"))
     before = _measure(joint, data, late)
-    if not _train(joint, data, early, late, before, told):
-        raise InputError(
-            f"--fine-tune {task.layers} does not help: no epoch lowered the loss on held-out crops "
-            f"({before.loss:.4f}); train without it, or with fewer layers or more crops"
+    if not _train(joint, data, early, late, before, ticks_of(progress, "fine-tuning")):
+        raise SettingError(
+            Setting.FINE_TUNE,
+            f" {layers} does not help: no epoch lowered the loss on held-out crops "
+            f"({before.loss:.4f}); train without it, or with fewer layers or more crops",
         )
     chosen = _choose(tail, joint, data, late, before, integer=backbone.origin.get("precision") == "int8")
     made = tail.write(chosen.weights)
     _compare(made, tail, backbone, tensors[:COMPARED], [array[:COMPARED] for array in data.inputs])
-    return Backbone(made, backbone.origin | {"fine_tuned": _told_of(backbone, task, chosen, before)})
+    return Backbone(made, backbone.origin | {"fine_tuned": _origin(backbone, layers, head.seed, chosen, before)})
 
 
 def is_fine_tuned(backbone: Backbone) -> bool:
@@ -123,24 +123,21 @@ def _tensors(backbone: Backbone, dataset: Dataset, crops: Sequence[Crop]) -> lis
     return [to_tensor(prepare(dataset.image(crop), how)[None], how, spec) for crop in crops]
 
 
-def _warmed(graph: Graph, tail: Tail, task: Task, data: _Data, early: NDArray[np.int64], told: Told) -> Any:
+def _warmed(
+    graph: Graph, tail: Tail, start: Weights | None, data: _Data, early: NDArray[np.int64], ticks: Ticks
+) -> Any:
     """Return the joint model, its head trained on the frozen features first.
 
     A head that knows nothing would drive the layers below it anywhere.
     """
     features = tail.model.predict(data.inputs, batch_size=BATCH, verbose=0)
     side = Side(graph.inputs(features), data.labels).rows(early)
-    graph.train(
-        side,
-        task.epochs or EPOCHS[task.kind],
-        start=task.start,
-        progress=lambda done, total: told("head before", done, total),
-    )
+    graph.train(side, graph.spec.passes, start=start, ticks=ticks)
     return graph.joined(tail.model)
 
 
 def _train(
-    joint: Any, data: _Data, early: NDArray[np.int64], late: NDArray[np.int64], before: Measured, told: Told
+    joint: Any, data: _Data, early: NDArray[np.int64], late: NDArray[np.int64], before: Measured, ticks: Ticks
 ) -> bool:
     """Train on the early part and keep the epoch of least loss on the late one; False when none is below before.
 
@@ -153,10 +150,10 @@ def _train(
         loss = _measure(joint, data, late).loss
         if loss < least:
             best, least = joint.get_weights(), loss
-        told("fine-tuning", epoch + 1, FINE_TUNING_EPOCHS)
+        ticks(epoch + 1, FINE_TUNING_EPOCHS)
 
     rows, labels = data.rows(early), data.labels[early]
-    fit_balanced(joint, rows, labels, joint.output_shape[-1], FINE_TUNING_EPOCHS, watch, rate=RATE)
+    fit_balanced(joint, rows, labels, count=joint.output_shape[-1], epochs=FINE_TUNING_EPOCHS, told=watch, rate=RATE)
     if best is not None:
         joint.set_weights(best)
     return best is not None
@@ -201,12 +198,12 @@ def _compare(made: bytes, tail: Tail, backbone: Backbone, tensors: list[NDArray[
     compare_outputs("the fine-tuned backbone", found, wanted, TOLERANCE[precision] * peak, MOST_SHARE[precision])
 
 
-def _told_of(backbone: Backbone, task: Task, chosen: _Chosen, before: Measured) -> dict[str, Any]:
+def _origin(backbone: Backbone, layers: int, seed: int, chosen: _Chosen, before: Measured) -> dict[str, Any]:
     origin = {
         "from": backbone.digest,
-        "layers": task.layers,
+        "layers": layers,
         "epochs": FINE_TUNING_EPOCHS,
-        "seed": task.seed,
+        "seed": seed,
         "held_out_accuracy": [round(before.accuracy, 4), round(chosen.measured.accuracy, 4)],
         "held_out_loss": [round(before.loss, 4), round(chosen.measured.loss, 4)],
     }

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from contract.errors import InputError
+from cloud_tools.setting_errors import Setting, SettingError
 
 PLOTS = (".png", ".svg")
 
@@ -18,7 +18,7 @@ PLOTS = (".png", ".svg")
 class Candidate:
     """A head after ``epochs`` whose moves from the base are multiples of ``step``.
 
-    ``head_bytes``: its patch from the base's head, at most. ``accuracy``: share of held-out train crops, by a trial.
+    ``head_bytes``: its patch from the base's head, at most. ``accuracy``: share of the crops that are held out.
     """
 
     epochs: int
@@ -95,9 +95,9 @@ def step_text(step: float) -> str:
 def check_plot(path: Path) -> None:
     """Refuse a plot of a kind that is not made, before anything is computed."""
     if path.suffix.lower() not in PLOTS:
-        raise InputError(f"--plot {path}: must end in {' or '.join(PLOTS)}")
+        raise SettingError(Setting.PLOT, f" {path}: must end in {' or '.join(PLOTS)}")
     if not path.parent.is_dir():
-        raise InputError(f"--plot {path}: {path.parent} is no folder")
+        raise SettingError(Setting.PLOT, f" {path}: {path.parent} is no folder")
 
 
 def plot_frontier(frontier: Frontier, path: Path) -> None:

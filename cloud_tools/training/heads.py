@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud_tools.progress import Ticks, no_ticks
+from cloud_tools.setting_errors import Setting, SettingError
 from cloud_tools.tflite.engine import fresh_session, keras
 from cloud_tools.tflite.export import compare, export_tflite
 from cloud_tools.tflite.tflite_file import Runner, TfliteFile
 from cloud_tools.training.features import MAP, POOLED, Features
-from contract.errors import InputError
 
 KINDS = {"pooled": POOLED, "stripes": MAP, "conv32": MAP}  # head: the features it is trained on
 PAPER_HEAD = "conv32"
@@ -36,6 +37,22 @@ TOLERANCE = 1e-4
 Weights = list[NDArray[np.float32]]
 Shape = tuple[int, ...]  # height, width, channels of a feature map
 PLACES = (5, 5)  # of the feature map of a backbone of 160 pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadSpec:
+    """What a head is to be. ``shape`` is the backbone's feature map; ``epochs`` None takes the kind's own."""
+
+    kind: str
+    labels: tuple[str, ...]
+    shape: Shape
+    seed: int = 0
+    epochs: int | None = None
+
+    @property
+    def passes(self) -> int:
+        """Passes over the crops."""
+        return self.epochs or EPOCHS[self.kind]
 
 
 @dataclass(frozen=True)
@@ -63,13 +80,11 @@ class Side:
 class Graph:
     """The layers of one head, with fresh weights: to train and to measure on features, and to deploy on maps."""
 
-    def __init__(self, kind: str, labels: int, shape: Shape, seed: int) -> None:
-        """Build the head; ``shape`` is the backbone's feature map. InputError when ``kind`` is unknown."""
-        if kind not in KINDS:
-            raise InputError(f"no head {kind!r} (known: {', '.join(KINDS)})")
-        fresh_session(seed)
-        self.kind, self.labels, self.shape, self.seed = kind, labels, shape, seed
-        self._trainer, self._model = _build(kind, labels, shape)
+    def __init__(self, spec: HeadSpec) -> None:
+        """Build the head that ``spec`` says."""
+        fresh_session(spec.seed)
+        self.spec = spec
+        self._trainer, self._model = _build(spec.kind, len(spec.labels), spec.shape)
 
     def train(
         self,
@@ -78,7 +93,7 @@ class Graph:
         *,
         start: Weights | None = None,
         keep: Collection[int] = (),
-        progress: Callable[[int, int], None] = lambda done, total: None,
+        ticks: Ticks = no_ticks,
     ) -> dict[int, Weights]:
         """Train for ``epochs``; return the weights after the last one and after each of ``keep``, exact.
 
@@ -91,19 +106,19 @@ class Graph:
         def told(epoch: int, logs: Any) -> None:
             if epoch + 1 in keep or epoch + 1 == epochs:
                 kept[epoch + 1] = [np.array(value) for value in self._trainer.get_weights()]
-            progress(epoch + 1, epochs)
+            ticks(epoch + 1, epochs)
 
-        fit_balanced(self._trainer, side.features, side.labels, self.labels, epochs, told)
+        fit_balanced(self._trainer, side.features, side.labels, count=len(self.spec.labels), epochs=epochs, told=told)
         return kept
 
     def inputs(self, maps: Features) -> Features:
         """Return what this head is trained on, from feature maps (n x height x width x channels)."""
-        return maps if KINDS[self.kind] == MAP else np.asarray(maps.mean(axis=(1, 2), dtype=np.float32))
+        return maps if KINDS[self.spec.kind] == MAP else np.asarray(maps.mean(axis=(1, 2), dtype=np.float32))
 
     def joined(self, below: Any) -> Any:
         """Return one Keras model of ``below`` (which ends with feature maps) and this head, sharing weights."""
         maps = below.output
-        if KINDS[self.kind] != MAP:
+        if KINDS[self.spec.kind] != MAP:
             maps = keras().layers.GlobalAveragePooling2D(name="mean_below")(maps)
         return keras().Model(below.inputs, self._trainer(maps), name="joined")
 
@@ -126,39 +141,32 @@ class Graph:
     def export(self, weights: Weights, features: Features) -> bytes:
         """Return the TFLite file; ExportError when it disagrees with Keras on ``features`` or on seeded noise."""
         self._trainer.set_weights(weights)
-        maps = _as_maps(features[:16], self.shape)
+        maps = _as_maps(features[:16], self.spec.shape)
         data = export_tflite(self._model, maps, TOLERANCE)
-        noise = np.random.default_rng(self.seed).uniform(0, 6, (2, *self.shape)).astype("f4")
+        noise = np.random.default_rng(self.spec.seed).uniform(0, 6, (2, *self.spec.shape)).astype("f4")
         compare(data, self._model, noise, TOLERANCE)
         return data
 
 
 def train_head(
-    kind: str,
-    labels: Sequence[str],
-    train: Side,
+    spec: HeadSpec,
+    learn: Side,
     held_out: Side,
     *,
     start: Weights | None = None,
-    shape: Shape | None = None,
-    epochs: int | None = None,
-    seed: int = 0,
     step: float | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    ticks: Ticks = no_ticks,
 ) -> TrainedHead:
-    """Train a head of ``kind`` for ``labels`` on ``train``, snap its weights, export it and compare with Keras.
+    """Train a head on ``learn``, snap its weights, export it and compare with Keras.
 
-    ``start`` is what ``warm_start`` gave. ``shape`` is the backbone's feature map (pooled features do not tell it;
-    5 x 5 unless given). With ``step`` given, ``held_out`` is measured and decides nothing; without, it decides the
-    grid. Classes weigh the same, however many crops each has.
+    ``start`` is what ``warm_start`` gave. With ``step`` given, ``held_out`` is measured and decides nothing; without,
+    it decides the grid. Classes weigh the same, however many crops each has.
 
     Raises:
-        InputError: unknown kind.
         ExportError: TFLite and Keras disagree.
     """
-    graph = Graph(kind, len(labels), map_shape(train.features, shape), seed)
-    epochs = epochs or EPOCHS[kind]
-    weights = graph.train(train, epochs, start=start, progress=progress)[epochs]
+    graph = Graph(spec)
+    weights = graph.train(learn, spec.passes, start=start, ticks=ticks)[spec.passes]
     return finish_head(graph, weights, held_out, step or graph.coarsest_step(weights, held_out))
 
 
@@ -175,9 +183,9 @@ def finish_head(
     return TrainedHead(graph.export(grid, held_out.features), step, after, before)
 
 
-def map_shape(features: Features, shape: Shape | None = None) -> Shape:
-    """Return the shape of the feature map: ``shape``, or that of ``features`` where they tell it."""
-    return shape or (features.shape[1:] if features.ndim == 4 else (*PLACES, features.shape[-1]))
+def map_shape(features: Features) -> Shape:
+    """Return the shape of the feature map of ``features``; pooled ones do not tell it: 5 x 5 then."""
+    return features.shape[1:] if features.ndim == 4 else (*PLACES, features.shape[-1])
 
 
 def warm_start(kind: str, base: bytes, base_labels: Sequence[str], labels: Sequence[str], seed: int) -> Weights:
@@ -191,23 +199,25 @@ def warm_start(kind: str, base: bytes, base_labels: Sequence[str], labels: Seque
     try:
         kept = _read(kind, base)
     except (LookupError, ValueError) as error:
-        raise InputError(f"the base's head is no {kind!r} head; train without --base") from error
+        raise _no_base(f"is no {kind!r} head") from error
     shape = Runner(base, "the base's head").input.shape[1:]
     if len(shape) != 3:
-        raise InputError(f"the base's head takes {shape}, no feature map; train without --base")
+        raise _no_base(f"takes {shape}, no feature map")
     if kept[-1].shape != (len(base_labels),) or kept[-2].shape[0] != _inputs(kind, shape):
-        raise InputError(f"the base's head is no {kind!r} head of {len(base_labels)} labels; train without --base")
-    return widen(kind, kept, base_labels, labels, shape, seed)
+        raise _no_base(f"is no {kind!r} head of {len(base_labels)} labels")
+    return widen(HeadSpec(kind=kind, labels=tuple(labels), shape=shape, seed=seed), kept, base_labels)
 
 
-def widen(
-    kind: str, kept: Weights, base_labels: Sequence[str], labels: Sequence[str], shape: Shape, seed: int
-) -> Weights:
-    """Return first weights for ``labels`` from ``kept``, those of a head for ``base_labels``; see ``warm_start``."""
-    fresh_session(seed)
-    fresh = [np.array(value) for value in _build(kind, len(labels), shape)[1].get_weights()]
+def _no_base(why: str) -> SettingError:
+    return SettingError(f"the base's head {why}; train without ", Setting.BASE)
+
+
+def widen(spec: HeadSpec, kept: Weights, base_labels: Sequence[str]) -> Weights:
+    """Return first weights for ``spec`` from ``kept``, those of a head for ``base_labels``; see ``warm_start``."""
+    fresh_session(spec.seed)
+    fresh = [np.array(value) for value in _build(spec.kind, len(spec.labels), spec.shape)[1].get_weights()]
     start = [*kept[:-2], fresh[-2], fresh[-1]]
-    for i, label in enumerate(labels):
+    for i, label in enumerate(spec.labels):
         if label in base_labels:
             start[-2][:, i] = kept[-2][:, base_labels.index(label)]
             start[-1][i] = kept[-1][base_labels.index(label)]
@@ -285,6 +295,7 @@ def fit_balanced(
     model: Any,
     features: Any,
     labels: NDArray[np.int64],
+    *,
     count: int,
     epochs: int,
     told: Callable[[int, Any], None],

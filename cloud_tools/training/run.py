@@ -1,11 +1,10 @@
-"""Owns what one training is about: settings, base, people and their labels, crops, features. Refuses to train.
+"""Owns what one training is about: base, people and their labels, crops, features. Refuses to train.
 
 A release with a base takes the base's backbone file as it is, and its labels first, so that what did not change has
 the same bytes in the same places.
 """
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,44 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud_tools.backbones.backbone import Backbone
-from cloud_tools.backbones.choice import HOUSEHOLD, BackboneChoice, choose_backbone
+from cloud_tools.backbones.choice import choose_backbone
 from cloud_tools.datasets.dataset import Crop, Dataset, check_trainable, label_numbers
 from cloud_tools.datasets.people import forget_people, parse_renames, rename_people
 from cloud_tools.datasets.splits import TEST, TRAIN
+from cloud_tools.evaluation.strangers import hold_out
+from cloud_tools.progress import Progress, ticks_of
+from cloud_tools.setting_errors import Setting, SettingError
 from cloud_tools.tflite.tflite_file import read_model
-from cloud_tools.training.augmentation import vary, with_variants
+from cloud_tools.training.augmentation import vary
 from cloud_tools.training.features import Features, embed
 from cloud_tools.training.fine_tuning import is_fine_tuned
-from cloud_tools.training.heads import KINDS, Side, Weights, warm_start
-from cloud_tools.training.update_budget import Progress
-from contract.errors import InputError
+from cloud_tools.training.heads import KINDS, HeadSpec, Side, Weights, warm_start
+from cloud_tools.training.settings import Settings
 from contract.manifest import Manifest, load_bundle
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a person chooses; None takes the default that the text of the command states."""
-
-    model: str = "household"
-    head: str = "pooled"
-    backbone: str | None = None
-    precision: str | None = None
-    weights: str | None = None
-    pixels: str | None = None
-    calibrate: str = HOUSEHOLD
-    version: int | None = None
-    seed: int = 0
-    epochs: int | None = None
-    augment: int = 0  # variants of each train crop
-    fine_tune: int | None = None  # last layers of the backbone that are trained too
-    forget: tuple[str, ...] = ()
-    rename: tuple[str, ...] = ()  # OLD=NEW
-    max_update_bytes: int | None = None  # what a device with the base downloads, release.json included
-
-    @property
-    def choice(self) -> BackboneChoice:
-        """What was named of the backbone."""
-        return BackboneChoice(self.backbone, self.weights, self.precision, self.pixels, self.calibrate, self.seed)
 
 
 @dataclass(frozen=True)
@@ -74,7 +49,7 @@ class Base:
         return Backbone(read_model(self.folder / stage.file), origin if isinstance(origin, dict) else {})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """What one training is about."""
 
@@ -85,23 +60,17 @@ class Run:
     base: Base | None
     progress: Progress
 
-    def features(self, crops: tuple[Crop, ...], what: str) -> Features:
-        """Return the features that the head is trained on."""
-        kind, how = KINDS[self.settings.head], self.backbone.preprocess
-        return embed(self.dataset, crops, self.backbone, how, kind, self.tell(what))
-
-    def side(self, split: str) -> Side:
-        """Return one side of the dataset."""
-        crops = self.dataset.side(split)
-        return Side(self.features(crops, f"features ({split})"), label_numbers(crops, self.labels))
-
-    def tell(self, what: str) -> Callable[[int, int], None]:
-        """Return a function (done, total) for the progress of ``what``."""
-        return lambda done, total: self.progress(what, done, total)
-
-    def with_backbone(self, backbone: Backbone) -> "Run":
-        """Return the same run on another backbone."""
-        return replace(self, backbone=backbone)
+    @functools.cached_property
+    def head(self) -> HeadSpec:
+        """What the head is to be."""
+        chosen = self.settings
+        return HeadSpec(
+            kind=chosen.head,
+            labels=self.labels,
+            shape=self.backbone.features,
+            seed=chosen.seed,
+            epochs=chosen.epochs,
+        )
 
     @functools.cached_property
     def start(self) -> Weights | None:
@@ -111,19 +80,43 @@ class Run:
         old = self.base.head
         return warm_start(self.settings.head, old, self.base.labels, self.labels, self.settings.seed)
 
+    def with_backbone(self, backbone: Backbone) -> "Run":
+        """Return the same run on another backbone."""
+        return replace(self, backbone=backbone)
 
-@dataclass(frozen=True)
+    def features(self, crops: tuple[Crop, ...], what: str) -> Features:
+        """Return the features that the head is trained on."""
+        kind, how = KINDS[self.settings.head], self.backbone.preprocess
+        return embed(self.dataset, crops, self.backbone, how, kind, ticks_of(self.progress, what))
+
+    def side(self, split: str) -> Side:
+        """Return one side of the dataset."""
+        crops = self.dataset.side(split)
+        return Side(self.features(crops, f"features ({split})"), label_numbers(crops, self.labels))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sides:
-    """Features of the members' train side (row by row its crops), their test side, and of strangers' crops."""
+    """Features of all crops. ``crops`` are those of the train side, row by row; ``early`` and ``late`` number rows of
+    it: what a held-out head learns from, and what it is measured on. ``variants`` are of the train side's crops."""
 
+    crops: tuple[Crop, ...]
     train: Side
     test: Side
-    strangers: tuple[tuple[Crop, ...], Features]
-    variants: Side | None = None  # of the train side's crops
+    strangers: tuple[Crop, ...]
+    strangers_features: Features
+    variants: Side | None
+    early: NDArray[np.int64]
+    late: NDArray[np.int64]
 
     def learn(self, rows: NDArray[np.int64] | None = None) -> Side:
         """Return what is learned from: the ``rows`` of the train side (all unless given), and their variants."""
         return with_variants(self.train, self.variants, rows)
+
+    @property
+    def held_out(self) -> Side:
+        """The late part of the train side."""
+        return self.train.rows(self.late)
 
 
 def open_run(dataset: Dataset, settings: Settings, base_folder: Path | None, progress: Progress) -> Run:
@@ -136,16 +129,43 @@ def open_run(dataset: Dataset, settings: Settings, base_folder: Path | None, pro
     base = _open_base(base_folder, settings)
     dataset, base = _people(dataset, base, settings)
     labels = release_labels(dataset, base.labels if base else ())
-    run = Run(dataset, settings, labels, _backbone(settings, dataset, base, progress), base, progress)
+    backbone = _backbone(settings, dataset, base, progress)
+    run = Run(dataset=dataset, settings=settings, labels=labels, backbone=backbone, base=base, progress=progress)
     _ = run.start  # a base of another kind is refused before minutes of work
     if settings.forget and is_fine_tuned(run.backbone):
-        raise InputError("--forget: the base's backbone was fine-tuned on the forgotten too; train without --base")
+        reason = ": the base's backbone was fine-tuned on the forgotten too; train without "
+        raise SettingError(Setting.FORGET, reason, Setting.BASE)
     return run
 
 
 def read_sides(run: Run) -> Sides:
     """Return the features of all crops, computed where the cache has them not."""
-    return Sides(run.side(TRAIN), run.side(TEST), _strangers(run), _variants(run))
+    crops = run.dataset.side(TRAIN)
+    early, late = hold_out(crops)
+    strangers = tuple(crop for split in (TRAIN, TEST) for crop in run.dataset.side(split, strangers=True))
+    return Sides(
+        crops=crops,
+        train=run.side(TRAIN),
+        test=run.side(TEST),
+        strangers=strangers,
+        strangers_features=run.features(strangers, "features (others)"),
+        variants=_variants(run, crops),
+        early=early,
+        late=late,
+    )
+
+
+def with_variants(side: Side, variants: Side | None, rows: NDArray[np.int64] | None = None) -> Side:
+    """Return the ``rows`` of ``side`` (all unless given) and after them their variants, ordered as ``vary`` does."""
+    count = len(side.labels)
+    rows = np.arange(count) if rows is None else rows
+    if variants is None:
+        return side.rows(rows)
+    parts = [variants.rows(rows + at) for at in range(0, len(variants.labels), count)]
+    return Side(
+        np.concatenate([side.features[rows], *(part.features for part in parts)]),
+        np.concatenate([side.labels[rows], *(part.labels for part in parts)]),
+    )
 
 
 def release_labels(dataset: Dataset, kept: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -164,13 +184,16 @@ def _open_base(folder: Path | None, settings: Settings) -> Base | None:
     if folder is None:
         return None
     base = Base(folder, load_bundle(folder))
-    if base.manifest.model != settings.model:
-        raise InputError(f"{folder} is a release of {base.manifest.model!r}, not of {settings.model!r} (--model)")
-    if settings.version is not None and settings.version <= base.manifest.version:
-        raise InputError(f"--version {settings.version} is not over the base's {base.manifest.version}")
-    if len(base.manifest.stages) != 2 or base.manifest.preprocess != base.backbone.preprocess:
-        raise InputError(f"{folder} is no backbone and head that are trained here; train without --base")
-    return replace(base, labels=base.manifest.labels)
+    manifest = base.manifest
+    if manifest.model != settings.model:
+        other = f"{folder} is a release of {manifest.model!r}, not of {settings.model!r} ("
+        raise SettingError(other, Setting.MODEL, ")")
+    if settings.version is not None and settings.version <= manifest.version:
+        raise SettingError(Setting.VERSION, f" {settings.version} is not over the base's {manifest.version}")
+    if len(manifest.stages) != 2 or manifest.preprocess != base.backbone.preprocess:
+        foreign = f"{folder} is no backbone and head that are trained here; train without "
+        raise SettingError(foreign, Setting.BASE)
+    return replace(base, labels=manifest.labels)
 
 
 def _people(dataset: Dataset, base: Base | None, settings: Settings) -> tuple[Dataset, Base | None]:
@@ -189,15 +212,10 @@ def _backbone(settings: Settings, dataset: Dataset, base: Base | None, progress:
     return backbone
 
 
-def _variants(run: Run) -> Side | None:
-    settings, crops = run.settings, run.dataset.side(TRAIN)
+def _variants(run: Run, crops: tuple[Crop, ...]) -> Side | None:
+    settings = run.settings
     if not settings.augment:
         return None
     varied = vary(run.dataset, crops, settings.augment, settings.seed)
     features = replace(run, dataset=varied).features(varied.crops, "features (variants)")
     return Side(features, label_numbers(varied.crops, run.labels))
-
-
-def _strangers(run: Run) -> tuple[tuple[Crop, ...], Features]:
-    crops = tuple(crop for split in (TRAIN, TEST) for crop in run.dataset.side(split, strangers=True))
-    return crops, run.features(crops, "features (others)")

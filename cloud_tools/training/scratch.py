@@ -5,7 +5,7 @@ than a backbone that has seen a million pictures. A run of the default 15 epochs
 crops.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cloud_tools.backbones.networks import SIZE, build_scratch, deployable
 from cloud_tools.datasets.dataset import Crop, Dataset, label_numbers
 from cloud_tools.datasets.splits import TRAIN
+from cloud_tools.progress import Ticks
 from cloud_tools.tflite.export import export_tflite
 from cloud_tools.training.heads import fit_balanced
 from contract.manifest import Preprocess
@@ -22,9 +23,7 @@ COMPARED = 8  # crops on which the file is compared with Keras
 TOLERANCE = 1e-3  # probabilities; sixty layers of float32 differ by more than a head alone
 
 
-def train_scratch(
-    dataset: Dataset, labels: Sequence[str], epochs: int, seed: int, progress: Callable[[int, int], None]
-) -> bytes:
+def train_scratch(dataset: Dataset, labels: Sequence[str], epochs: int, seed: int, ticks: Ticks) -> bytes:
     """Train ``networks.build_scratch`` on the train side of ``dataset``; return the TFLite file, float32.
 
     Raises:
@@ -35,7 +34,9 @@ def train_scratch(
     pictures = _pictures(dataset, crops)
     numbers = label_numbers(crops, labels)
     model = build_scratch(len(labels), seed)
-    fit_balanced(model, pictures, numbers, len(labels), epochs, lambda epoch, _: progress(epoch + 1, epochs))
+    fit_balanced(
+        model, pictures, numbers, count=len(labels), epochs=epochs, told=lambda epoch, _: ticks(epoch + 1, epochs)
+    )
     samples = pictures[:COMPARED].astype(np.float32)
     return export_tflite(deployable(model), samples, TOLERANCE)
 

@@ -6,22 +6,22 @@ Refuses to look at the test side, and to choose (``frontier`` does). Two things 
 - A coarse grid for the moves: a weight that moved less than half a step keeps the base's bytes. Only a new person's
   weights, which the base has not, are on the grid themselves.
 
-The accuracy is that of trials: a trial base is trained on the early part of the train side, without the people that
-the base has not, and trained on as the head is; the late part, which none of them saw, is what they are measured on.
-The base itself cannot be the start of a trial: it may have been trained on that late part.
+The accuracy is that of held-out heads: a held-out base is trained on the early part of the train side, without the
+people that the base has not, and trained on as the head is; the late part, which none of them saw, is what they are
+measured on. The base itself cannot be their start: it may have been trained on that late part.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cloud_tools.progress import Progress, ticks_of
 from cloud_tools.training.frontier import Candidate, Frontier
 from cloud_tools.training.heads import (
-    EPOCHS,
     STEPS,
     Graph,
-    Shape,
+    HeadSpec,
     Side,
     TrainedHead,
     Weights,
@@ -31,130 +31,127 @@ from cloud_tools.training.heads import (
     snapped_moves,
     widen,
 )
+from cloud_tools.training.run import Sides
 from cloud_tools.training.update_size import patch_size
 
 MOVES = (2.0**-3, 2.0**-4, *STEPS)  # steps of the grid for moves, largest first
 
-Progress = Callable[[str, int, int], None]  # what, done, of how many
 
+@dataclass(frozen=True, kw_only=True)
+class HeadUpdate:
+    """A head whose update is to be small. ``base`` is the base's head (TFLite), which patches start from.
 
-@dataclass(frozen=True)
-class Plan:
-    """What a head is trained for. ``old``: the base's labels by their new names, none where the head starts cold."""
+    ``start`` is what ``warm_start`` gave, ``old`` the base's labels by their new names; a cold start has neither.
+    """
 
-    kind: str
-    labels: tuple[str, ...]
+    head: HeadSpec
+    base: bytes
+    start: Weights | None
     old: tuple[str, ...]
-    shape: Shape
-    epochs: int | None
-    seed: int
-
-    @property
-    def graph(self) -> Graph:
-        """A graph with fresh weights."""
-        return Graph(self.kind, len(self.labels), self.shape, self.seed)
 
     @property
     def kept(self) -> tuple[str, ...]:
         """The labels that the base has too."""
-        return tuple(label for label in self.labels if label in self.old)
+        return tuple(label for label in self.head.labels if label in self.old)
 
     @property
     def checkpoints(self) -> tuple[int, ...]:
         """The epochs that are tried: the powers of two under all of them, and all; all alone for a cold start."""
-        most = self.epochs or EPOCHS[self.kind]
+        most = self.head.passes
         some = (2**i for i in range(most.bit_length()) if 2**i < most)
         return (*some, most) if self.kept else (most,)
 
+    def anchor(self, start: Weights | None) -> Weights | None:
+        """Return what moves from ``start`` are counted from: itself, with zeros for whoever the base has not.
 
-class Search:
-    """The candidates of one head, trained once."""
-
-    def __init__(
-        self, plan: Plan, base: bytes, start: Weights | None, train: Side, held: tuple[Side, Side], progress: Progress
-    ) -> None:
-        """Train the head and its trial.
-
-        Args:
-            base: the base's head (TFLite), which patches start from.
-            start: what ``warm_start`` gave for ``plan.labels``; None for a cold start.
-            train: what the head learns from. held: its early part, and the late part that trials are measured on.
+        None for a cold start.
         """
-        self._plan, self._base, self._early, self._late = plan, base, *held
-        self._anchor = _anchor(plan, start)
-        self._progress = progress
-        self._trial = self._trials()
-        graph = plan.graph
-        self._made = graph.train(
-            train, plan.checkpoints[-1], start=start, keep=plan.checkpoints, progress=self._told("head")
-        )
-        self._graph = graph
+        if start is None:
+            return None
+        anchor = [np.array(value) for value in start]
+        for i in _new(self.head.labels, self.old):
+            anchor[-2][:, i] = 0
+            anchor[-1][i] = 0
+        return anchor
 
-    def frontier(self, limit: int, overhead: int, features: Side) -> Frontier:
-        """Measure every candidate; ``features`` are what an export is compared on."""
-        first = self._made[self._plan.checkpoints[-1]]  # not on a grid: no array is zero, and each is found
-        template = self._graph.export(first, features.features)
-        found, total = [], len(self._plan.checkpoints) * len(MOVES)
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The weights of one training by epochs; ``anchor``: see ``HeadUpdate.anchor``."""
+
+    graph: Graph
+    made: dict[int, Weights]
+    anchor: Weights | None
+
+    def on_grid(self, epochs: int, step: float) -> Weights:
+        """Return the weights after ``epochs``, their moves on the grid of ``step``."""
+        if self.anchor is None:
+            return snapped_all(self.made[epochs], step)
+        return snapped_moves(self.made[epochs], self.anchor, step)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """The candidates of one head, trained once, and the held-out heads that they are judged by on ``late``."""
+
+    update: HeadUpdate
+    head: Checkpoints
+    held_out: Checkpoints
+    late: Side
+    progress: Progress
+
+    def frontier(self, limit: int, overhead: int) -> Frontier:
+        """Measure every candidate; the rest of the update costs ``overhead`` bytes, all of it may cost ``limit``."""
+        last = self.head.made[self.update.checkpoints[-1]]  # not on a grid: no array is zero, and each is found
+        template = self.head.graph.export(last, self.late.features)
 
         def size(epochs: int, step: float, effort: str) -> int:
-            weights = self._weights(self._made, self._anchor, epochs, step)
-            data = replace_weights(template, first, weights) or self._graph.export(weights, features.features)
-            return patch_size(self._base, data, effort)
+            weights = self.head.on_grid(epochs, step)
+            data = replace_weights(template, last, weights) or self.head.graph.export(weights, self.late.features)
+            return patch_size(self.update.base, data, effort)
 
-        for i, (epochs, step) in enumerate(self._grid()):
+        grid = [(epochs, step) for epochs in self.update.checkpoints for step in MOVES]
+        found = []
+        for i, (epochs, step) in enumerate(grid):
             found.append(Candidate(epochs, step, size(epochs, step, "fast"), self._accuracy(epochs, step)))
-            self._progress("candidates", i + 1, total)
+            self.progress("candidates", i + 1, len(grid))
         rough = Frontier(tuple(found), overhead, limit)
         # As `publish` makes them, which takes longer: for those that may be chosen or shown.
         best = {c: replace(c, head_bytes=size(c.epochs, c.step, "best")) for c in rough.best()}
         return replace(rough, candidates=tuple(best.get(c, c) for c in found))
 
-    def head(self, candidate: Candidate, held_out: Side) -> TrainedHead:
-        """Return the head of ``candidate`` as it is deployed; ``held_out`` is measured and decides nothing."""
-        grid = self._weights(self._made, self._anchor, candidate.epochs, candidate.step)
-        return finish_head(self._graph, self._made[candidate.epochs], held_out, candidate.step, grid)
-
-    def _grid(self) -> Iterator[tuple[int, float]]:
-        return ((epochs, step) for epochs in self._plan.checkpoints for step in MOVES)
-
-    def _weights(self, made: dict[int, Weights], anchor: Weights | None, epochs: int, step: float) -> Weights:
-        if anchor is None:
-            return snapped_all(made[epochs], step)
-        return snapped_moves(made[epochs], anchor, step)
-
-    def _trials(self) -> tuple[Graph, dict[int, Weights], Weights | None]:
-        """Return the trial's graph, its weights by epochs, and what its moves are counted from."""
-        plan, start = self._plan, None
-        most = plan.checkpoints[-1]
-        if plan.kept:
-            known = np.flatnonzero(np.isin(self._early.labels, [plan.labels.index(name) for name in plan.kept]))
-            # Kept labels come first in `labels`, so that their numbers are the same in the trial base.
-            small = Graph(plan.kind, len(plan.kept), plan.shape, plan.seed)
-            base = small.train(self._early.rows(known), most, progress=self._told("trial base"))[most]
-            start = widen(plan.kind, snapped_all(base, STEPS[-1]), plan.kept, plan.labels, plan.shape, plan.seed)
-        graph = plan.graph
-        made = graph.train(
-            self._early, most, start=start, keep=plan.checkpoints, progress=self._told("trial of the update")
-        )
-        return graph, made, _anchor(plan, start)
+    def finish(self, candidate: Candidate, test: Side) -> TrainedHead:
+        """Return the head of ``candidate`` as it is deployed; ``test`` is measured and decides nothing."""
+        grid = self.head.on_grid(candidate.epochs, candidate.step)
+        return finish_head(self.head.graph, self.head.made[candidate.epochs], test, candidate.step, grid)
 
     def _accuracy(self, epochs: int, step: float) -> float:
-        graph, made, anchor = self._trial
-        return round(graph.accuracy(self._weights(made, anchor, epochs, step), self._late), 4)
-
-    def _told(self, what: str) -> Callable[[int, int], None]:
-        return lambda done, total: self._progress(what, done, total)
+        return round(self.held_out.graph.accuracy(self.held_out.on_grid(epochs, step), self.late), 4)
 
 
-def _anchor(plan: Plan, start: Weights | None) -> Weights | None:
-    """Return what moves are counted from: ``start``, with zeros for whoever the base has not (None: a cold start)."""
-    if start is None:
-        return None
-    anchor = [np.array(value) for value in start]
-    for i in _new(plan.labels, plan.old):
-        anchor[-2][:, i] = 0
-        anchor[-1][i] = 0
-    return anchor
+def search_heads(update: HeadUpdate, sides: Sides, progress: Progress) -> Search:
+    """Train the head and its held-out twin once, and keep the weights of every checkpoint."""
+    early = sides.learn(sides.early)
+    twin_start = _held_out_start(update, early, progress) if update.kept else None
+    held_out = _train(update, early, twin_start, progress, "held-out update")
+    head = _train(update, sides.learn(), update.start, progress, "head")
+    return Search(update=update, head=head, held_out=held_out, late=sides.held_out, progress=progress)
+
+
+def _held_out_start(update: HeadUpdate, early: Side, progress: Progress) -> Weights:
+    """Return first weights from a held-out base: one that knows the kept people's early crops alone."""
+    labels, kept = update.head.labels, update.kept
+    known = np.flatnonzero(np.isin(early.labels, [labels.index(name) for name in kept]))
+    # Kept labels come first in `labels`, so that their numbers are the same in the held-out base.
+    small, most = Graph(replace(update.head, labels=kept)), update.head.passes
+    base = small.train(early.rows(known), most, ticks=ticks_of(progress, "held-out base"))[most]
+    return widen(update.head, snapped_all(base, STEPS[-1]), kept)
+
+
+def _train(update: HeadUpdate, side: Side, start: Weights | None, progress: Progress, what: str) -> Checkpoints:
+    graph = Graph(update.head)
+    made = graph.train(side, update.head.passes, start=start, keep=update.checkpoints, ticks=ticks_of(progress, what))
+    return Checkpoints(graph, made, update.anchor(start))
 
 
 def _new(labels: Sequence[str], old: Sequence[str]) -> list[int]:

@@ -72,7 +72,7 @@ def test_a_kill_before_any_durable_step_leaves_a_site_that_verifies_and_can_be_f
             break
         assert done.returncode == -signal.SIGKILL, done.stderr
         outcomes.append(seen_by_a_client(site, f"device-{point}"))
-        assert publish(Order(bundle, site.site, site.keys)).channel_version == 2
+        assert publish(Order(bundle=bundle, site=site.site, keys=site.keys)).channel_version == 2
         assert seen_by_a_client(site, f"device-{point}") == 2
         assert not list(site.site.rglob("*.tmp"))
         restored(site, saved)
@@ -111,14 +111,14 @@ def test_a_disk_that_is_full_at_any_write_leaves_the_site_valid(site: Site, monk
     for point in range(1, 200):
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", _full_at(point))
-            line = _refusal(lambda: publish(Order(bundle, site.site, site.keys)))
+            line = _refusal(lambda: publish(Order(bundle=bundle, site=site.site, keys=site.keys)))
         if line is None:
             break
         assert line.endswith("the disk is full; the site is whole, run this again to finish")
         assert "\n" not in line
         seen.append(seen_by_a_client(site, f"device-{point}"))
         assert not list(site.site.rglob(".*"))
-        assert publish(Order(bundle, site.site, site.keys)).channel_version == 2
+        assert publish(Order(bundle=bundle, site=site.site, keys=site.keys)).channel_version == 2
         assert seen_by_a_client(site, f"device-{point}") == 2
         restored(site, saved)
     assert len(seen) >= 10

@@ -16,6 +16,7 @@ from cloud_tools.backbones.choice import BackboneChoice, choose_backbone
 from cloud_tools.backbones.lite0 import build_lite0, load_lite0
 from cloud_tools.backbones.networks import NETWORKS, Network, build_backbone, build_scratch
 from cloud_tools.backbones.weights import WeightsFile, open_weights, random_weights
+from cloud_tools.commands.terminal import options_named
 from cloud_tools.datasets.dataset import load_dataset
 from cloud_tools.datasets.splits import TRAIN
 from cloud_tools.tflite import quantisation
@@ -44,7 +45,15 @@ def tiny_network(filters: int = 4) -> Network:
         x = layers.Conv2D(filters, 3, strides=2, name="first")(pixels)
         return keras().Model(pixels, layers.ReLU(6.0)(layers.BatchNormalization()(x)), name="tiny")
 
-    return Network("tiny", "1", (32, 32), 1 / 127.5, -1.0, build, lambda model, weights: None)
+    return Network(
+        name="tiny",
+        recipe="1",
+        size=(32, 32),
+        scale=1 / 127.5,
+        offset=-1.0,
+        build=build,
+        load=lambda model, weights: None,
+    )
 
 
 def tiny_calibration(seed: int = 0) -> Calibration:
@@ -243,9 +252,9 @@ def test_another_backbone_than_the_base_has_is_refused(
     named: dict[str, str], said: str, int8_bundle: Path, vtest_dataset_six: Path
 ) -> None:
     kept, dataset = Base(int8_bundle, load_bundle(int8_bundle)).backbone, load_dataset(vtest_dataset_six)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=said), options_named():
         choose_backbone(BackboneChoice(**named), dataset, kept)  # type: ignore[arg-type]
-    same = BackboneChoice("mobilenetv2", precision="int8")
+    same = BackboneChoice(backbone="mobilenetv2", precision="int8")
     assert choose_backbone(same, dataset, kept) == kept
 
 

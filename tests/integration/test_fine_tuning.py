@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cloud_tools.commands.terminal import options_named
 from cloud_tools.datasets.dataset import Dataset
 from cloud_tools.datasets.from_video import dataset_from_video
 from cloud_tools.datasets.labels import load_labels
@@ -17,7 +18,7 @@ from cloud_tools.tflite.export import convert
 from cloud_tools.tflite.tail import INT8_MOST, Arrays, Layer, Tail
 from cloud_tools.tflite.tflite_file import Runner
 from cloud_tools.training import fine_tuning
-from cloud_tools.training.run import Settings
+from cloud_tools.training.settings import Settings
 from cloud_tools.training.train import train
 from cloud_tools.training.update_size import update_size
 from contract.errors import InputError
@@ -156,8 +157,8 @@ def deeper(
 ) -> tuple[Path, Manifest, Evaluation]:
     """The release after it, with the last layer of the backbone trained too."""
     out = tmp_path_factory.mktemp("deeper") / "out"
-    manifest, evaluation = train(few_crops, out, Settings(fine_tune=1, epochs=SHORT), base)
-    return out, manifest, evaluation
+    trained = train(few_crops, out, Settings(fine_tune=1, epochs=SHORT), base)
+    return out, trained.manifest, trained.evaluation
 
 
 def test_a_fine_tuned_release_moves_the_named_layers_alone(
@@ -219,7 +220,7 @@ def scratch(few_crops: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tup
     """A release without a backbone, trained for one epoch on every third of the few crops."""
     out = tmp_path_factory.mktemp("scratch") / "out"
     fewer = dataclasses.replace(few_crops, crops=few_crops.crops[::2])
-    return out, train(fewer, out, Settings(backbone="scratch", head="conv32", epochs=1))[0]
+    return out, train(fewer, out, Settings(backbone="scratch", head="conv32", epochs=1)).manifest
 
 
 def test_a_network_from_nothing_is_one_file_that_runs(scratch: tuple[Path, Manifest], few_crops: Dataset) -> None:
@@ -234,7 +235,7 @@ def test_a_network_from_nothing_is_one_file_that_runs(scratch: tuple[Path, Manif
 def test_a_network_from_nothing_is_no_base(
     scratch: tuple[Path, Manifest], few_crops: Dataset, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="without --base"):
+    with pytest.raises(InputError, match="without --base"), options_named():
         train(few_crops, tmp_path / "out", Settings(), scratch[0])
 
 
@@ -254,6 +255,6 @@ def test_settings_that_contradict_each_other_are_one_line(
 ) -> None:
     if settings.backbone is None:
         settings = dataclasses.replace(settings, weights=str(weights_file))
-    with pytest.raises(InputError, match=match):
+    with pytest.raises(InputError, match=match), options_named():
         train(few_crops, tmp_path / "out", settings)
     assert not list(tmp_path.iterdir())

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from cloud_tools.backbones.backbone import make_backbone
+from cloud_tools.backbones.choice import network
 from cloud_tools.backbones.model_file import model_file_weights, network_from_file
-from cloud_tools.backbones.networks import build_backbone, network
+from cloud_tools.backbones.networks import build_backbone
+from cloud_tools.commands.terminal import options_named
 from cloud_tools.tflite.engine import fresh_session, keras
 from cloud_tools.tflite.tflite_file import Runner
 from contract.errors import InputError
@@ -78,7 +80,7 @@ def test_a_sequential_model_is_taken_too(tmp_path: Path) -> None:
 
 def test_a_file_that_does_not_normalise_must_be_told_its_pixels(tmp_path: Path) -> None:
     path = saved(classifier(normalise=False), tmp_path / "own.keras")
-    with pytest.raises(InputError, match="--pixels 0..255"):
+    with pytest.raises(InputError, match="--pixels 0..255"), options_named():
         network(str(path))
     chosen = network(str(path), "-1..1")
     assert (chosen.scale, chosen.offset) == (1 / 127.5, -1.0)
@@ -176,5 +178,5 @@ def test_a_backbone_that_is_unknown_names_the_nearest() -> None:
         network("mobilnetv2")
     with pytest.raises(InputError, match="known: mobilenetv2, efficientnet-lite0, vgg19"):
         network("zzz")
-    with pytest.raises(InputError, match="--pixels is for"):
+    with pytest.raises(InputError, match="--pixels is for"), options_named():
         network("vgg19", "0..1")

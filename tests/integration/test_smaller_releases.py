@@ -7,16 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cloud_tools.commands.terminal import options_named
 from cloud_tools.datasets.dataset import Dataset, load_dataset
 from cloud_tools.datasets.splits import TEST
-from cloud_tools.evaluation.evaluation import Evaluation
 from cloud_tools.tflite.tflite_file import TfliteFile
-from cloud_tools.training.frontier import Frontier
-from cloud_tools.training.run import Settings
-from cloud_tools.training.train import train
+from cloud_tools.training.settings import Settings
+from cloud_tools.training.train import Trained, train
 from cloud_tools.training.update_size import update_size
 from contract.errors import InputError
-from contract.manifest import NAME, Manifest, load_bundle
+from contract.manifest import NAME, load_bundle
 from tests.training_fixtures import SIXTH
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -66,28 +65,26 @@ def test_what_a_forgotten_person_taught_is_gone_too(forgotten: Path, bundle_one:
 def test_a_renamed_person_keeps_place_and_weights(vtest_dataset_five: Path, bundle_one: Path, tmp_path: Path) -> None:
     old = load_bundle(bundle_one).labels
     dataset = load_dataset(vtest_dataset_five)
-    manifest, evaluation = train(dataset, tmp_path / "out", Settings(rename=(f"{old[1]}=zoe",), epochs=1), bundle_one)
-    assert manifest.labels == (old[0], "zoe", *old[2:])
-    assert evaluation.per_person["zoe"].accuracy >= 0.8
+    trained = train(dataset, tmp_path / "out", Settings(rename=(f"{old[1]}=zoe",), epochs=1), bundle_one)
+    assert trained.manifest.labels == (old[0], "zoe", *old[2:])
+    assert trained.evaluation.per_person["zoe"].accuracy >= 0.8
     assert old[1].encode() not in (tmp_path / "out" / NAME).read_bytes()
 
 
-def limited(dataset: Path, base: Path, out: Path, limit: int) -> tuple[Manifest, Evaluation, Frontier]:
-    tried: list[Frontier] = []
-    settings = Settings(max_update_bytes=limit, epochs=SHORT)
-    manifest, evaluation = train(load_dataset(dataset), out, settings, base, told=tried.append)
-    assert len(tried) == 1
-    return manifest, evaluation, tried[0]
+def limited(dataset: Path, base: Path, out: Path, limit: int) -> Trained:
+    return train(load_dataset(dataset), out, Settings(max_update_bytes=limit, epochs=SHORT), base)
 
 
 @pytest.mark.parametrize("limit", [FULL, SMALL])
 def test_an_update_is_no_larger_than_asked_and_learned_something(
     vtest_dataset_six: Path, bundle_one: Path, tmp_path: Path, limit: int
 ) -> None:
-    manifest, evaluation, frontier = limited(vtest_dataset_six, bundle_one, tmp_path / "out", limit)
+    trained = limited(vtest_dataset_six, bundle_one, tmp_path / "out", limit)
+    manifest, evaluation, frontier = trained.manifest, trained.evaluation, trained.frontier
     size = update_size(bundle_one, tmp_path / "out")
     assert size.total <= limit
     assert size.files["backbone.tflite"] == size.files["selftest.npz"] == 0
+    assert frontier is not None
     chosen = frontier.chosen
     assert chosen is not None
     assert chosen.head_bytes == size.files["head.tflite"]
@@ -109,7 +106,7 @@ def test_an_update_that_cannot_be_is_one_line_and_leaves_nothing(
     "settings", [Settings(forget=("anna",)), Settings(rename=("anna=zoe",)), Settings(max_update_bytes=5000)]
 )
 def test_what_is_about_a_base_needs_one(vtest_dataset_six: Path, tmp_path: Path, settings: Settings) -> None:
-    with pytest.raises(InputError, match="needs --base"):
+    with pytest.raises(InputError, match="needs --base"), options_named():
         train(load_dataset(vtest_dataset_six), tmp_path / "out", settings)
 
 
@@ -119,7 +116,7 @@ def test_the_test_side_has_no_say_in_the_head(vtest_dataset_six: Path, bundle_on
     heads = []
     for name, crops in (("whole", whole.crops), ("part", kept)):
         dataset = Dataset(whole.folder, whole.source, crops)
-        manifest, _ = train(dataset, tmp_path / name, Settings(epochs=SHORT), bundle_one)
+        manifest = train(dataset, tmp_path / name, Settings(epochs=SHORT), bundle_one).manifest
         heads.append((manifest.provenance["head"]["grid_step"], (tmp_path / name / "head.tflite").read_bytes()))
     assert heads[0] == heads[1]
 
@@ -131,8 +128,9 @@ def test_a_stripes_head_is_trained_and_can_be_a_base(
 
     dataset = load_dataset(vtest_dataset_five)
     thin = Dataset(dataset.folder, dataset.source, dataset.crops[::4])
-    manifest, evaluation = train(thin, tmp_path / "out", Settings(head="stripes", epochs=SHORT, weights=None))
-    assert evaluation.overall.accuracy >= 0.7
+    trained = train(thin, tmp_path / "out", Settings(head="stripes", epochs=SHORT, weights=None))
+    manifest = trained.manifest
+    assert trained.evaluation.overall.accuracy >= 0.7
     assert manifest.stages[1].operators == tuple(sorted(manifest.stages[1].operators))
     data = (tmp_path / "out" / "head.tflite").read_bytes()
     start = warm_start("stripes", data, manifest.labels, (*manifest.labels, SIXTH), seed=0)

@@ -189,7 +189,7 @@ def test_a_setting_that_cannot_be_is_one_clear_line(
 
 
 def test_a_base_that_is_no_such_head_is_refused(vtest_dataset_five: Path, bundle_one: Path, tmp_path: Path) -> None:
-    from cloud_tools.training.run import Settings
+    from cloud_tools.training.settings import Settings
     from cloud_tools.training.train import train
 
     with pytest.raises(KinwatchError, match="conv32"):

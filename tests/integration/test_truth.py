@@ -10,7 +10,7 @@ import pytest
 from cloud_tools.datasets.dataset import load_dataset
 from cloud_tools.datasets.from_folder import import_folder
 from cloud_tools.datasets.splits import TEST
-from cloud_tools.publishing.publish import Order, Step, publish
+from cloud_tools.publishing.publish import Order, Outcome, publish
 from contract.errors import InputError
 from contract.files import atomic_write
 from contract.manifest import NAME, load_bundle
@@ -27,7 +27,7 @@ def site(tmp_path: Path) -> Site:
 
 
 def order(site: Site, bundle: Path, **options: object) -> Order:
-    return Order(bundle, site.site, site.keys, **options)  # type: ignore[arg-type]
+    return Order(bundle=bundle, site=site.site, keys=site.keys, **options)  # type: ignore[arg-type]
 
 
 def swapped(bundle: Path, out: Path) -> Path:
@@ -79,7 +79,7 @@ def test_publish_measures_both_releases_on_a_held_out_set_whatever_they_say_of_t
     assert f"{second} " in str(refused.value)
     assert not (site.site / ".work").exists()
     accepted = order(site, worse, held_out=vtest_dataset_five, accept_regression=True)
-    assert publish(accepted, clock=site.clock).step is Step.NEW
+    assert publish(accepted, clock=site.clock).outcome is Outcome.NEW
 
 
 def test_forty_pictures_a_person_in_folders_become_a_release(

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from cloud_tools.datasets.dataset import Crop, Dataset, pixel_digest
-from cloud_tools.training.augmentation import MOST_CUT, Recipe, apply_recipe, vary, with_variants
+from cloud_tools.training.augmentation import MOST_CUT, Recipe, apply_recipe, vary
 from cloud_tools.training.heads import Side
+from cloud_tools.training.run import with_variants
 from contract.errors import InputError
 
 PLAIN = (0.0, 0.0, 0.0, 0.0)

@@ -12,7 +12,7 @@ from cloud_tools.datasets.dataset import NAME, Dataset, dataset_stats, load_data
 from cloud_tools.datasets.from_video import dataset_from_video
 from cloud_tools.datasets.labels import Labels, parse_labels
 from cloud_tools.datasets.splits import TEST, TRAIN
-from cloud_tools.evaluation.threshold import calibrate
+from cloud_tools.evaluation.threshold import choose_threshold
 from contract.errors import InputError
 from contract.files import sha256_file
 from contract.manifest import UNKNOWN
@@ -208,7 +208,7 @@ def test_the_threshold_keeps_the_members_and_turns_strangers_away() -> None:
     known = np.array([[0.95, 0.05]] * 9 + [[0.45, 0.55]], np.float32)
     truth = np.array([0] * 9 + [0])
     strangers = np.array([[0.6, 0.4], [0.7, 0.3]], np.float32)
-    chosen = calibrate(known, truth, strangers)
+    chosen = choose_threshold(known, truth, strangers)
     assert chosen.thresholds.accept == 0.75
     assert (chosen.right, chosen.wrong, chosen.false_accept) == (0.9, 0.0, 0.0)
-    assert calibrate(known, truth, strangers[:0]).false_accept is None
+    assert choose_threshold(known, truth, strangers[:0]).false_accept is None

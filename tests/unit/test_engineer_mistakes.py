@@ -18,7 +18,7 @@ from cloud_tools.datasets.from_video import dataset_from_video
 from cloud_tools.datasets.labels import Labels
 from cloud_tools.tflite import engine
 from cloud_tools.training.bundle_writer import created_now
-from cloud_tools.training.run import Settings
+from cloud_tools.training.settings import Settings
 from cloud_tools.training.train import train
 from contract.errors import InputError, PeerError
 

@@ -90,23 +90,35 @@ def dataset(tmp_path: Path) -> Dataset:
 @pytest.fixture
 def report(dataset: Dataset) -> Report:
     evaluation = Evaluation(
-        "household",
-        7,
-        dataset.digest,
-        Score(0.9, 0.95, 10),
-        Score(0.9, 0.95, 10),
-        {"anna": Score(0.8, 0.9, 5), "bert": Score(1.0, 1.0, 5)},
-        {"anna": {"anna": 4, "bert": 1}, "bert": {"anna": 0, "bert": 5}, "unknown": {"anna": 1, "bert": 0}},
-        Strangers(0.25, 1, 0.875, 0.9, 0.1, 1, 1, True),
-        0.6,
-        {"name": "colours", "accuracy": 0.95, "per_person": {"anna": 0.9, "bert": 1.0}},
+        model="household",
+        version=7,
+        dataset=dataset.digest,
+        overall=Score(0.9, 0.95, 10),
+        known=Score(0.9, 0.95, 10),
+        per_person={"anna": Score(0.8, 0.9, 5), "bert": Score(1.0, 1.0, 5)},
+        confusion={"anna": {"anna": 4, "bert": 1}, "bert": {"anna": 0, "bert": 5}, "unknown": {"anna": 1, "bert": 0}},
+        strangers=Strangers(
+            named=0.25, crops=1, auroc=0.875, auroc5=0.9, rejected=0.1, windows=1, people=1, held_out=True
+        ),
+        accept=0.6,
+        baseline={"name": "colours", "accuracy": 0.95, "per_person": {"anna": 0.9, "bert": 1.0}},
     )
     rows = np.array([[0.9, 0.1]] * 4 + [[0.2, 0.8]], np.float32)
     measured = reliability(rows, ["anna"] * 5, LABELS)
     part = SplitScore(0.875, 0.9, {"anna": 0.8, "bert": 0.9}, 10)
     splits = TwoSplits("pooled", part, SplitScore(0.985, 1.0, {"anna": 0.97, "bert": 1.0}, 10))
     mistakes = tuple(Mistake(item, "bert", 0.8, None if i else 0.2) for i, item in enumerate(dataset.crops))
-    return Report(evaluation, measured, measured, splits, "", mistakes[:1], 1, mistakes[1:], 1)
+    return Report(
+        evaluation=evaluation,
+        confidence=measured,
+        confidence_vote5=measured,
+        splits=splits,
+        no_splits="",
+        mistakes=mistakes[:1],
+        mistakes_in_all=1,
+        strangers_named=mistakes[1:],
+        strangers_named_in_all=1,
+    )
 
 
 def test_the_page_holds_everything_itself(report: Report, dataset: Dataset, tmp_path: Path) -> None:

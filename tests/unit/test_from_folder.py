@@ -16,7 +16,7 @@ from cloud_tools.datasets.duplicates import BITS, NEAR, nearest, part_sides, per
 from cloud_tools.datasets.from_folder import Imported, import_folder
 from cloud_tools.datasets.pictures import KEPT_SIDE, name_time, read_picture
 from cloud_tools.datasets.splits import TEST, TRAIN
-from cloud_tools.datasets.visits import BY_EVENT, BY_NAME, BY_TIME, Taken, order_events, split_events
+from cloud_tools.datasets.visits import BY_NAME, BY_TIME, BY_VISIT, Taken, order_visits, split_pictures
 from contract.errors import InputError
 from contract.manifest import UNKNOWN
 
@@ -185,19 +185,19 @@ def test_whole_days_go_to_one_side_in_the_order_of_time(pictures: Path, tmp_path
         for file, side in sides(made.dataset, name).items():
             by_day.setdefault(file[0], set()).add(side)
         assert by_day == {"0": {TRAIN}, "1": {TRAIN}, "2": {TRAIN}, "3": {TEST}, "4": {TEST}}
-    assert made.dataset.source["split_by"] == {"anna": BY_EVENT, "bert": BY_EVENT}
+    assert made.dataset.source["split_by"] == {"anna": BY_VISIT, "bert": BY_VISIT}
     assert made.dataset.source["times_from"] == {"exif": 40}
     assert len({crop.visit for crop in made.dataset.crops}) == 10
 
 
-def test_folders_in_a_persons_folder_are_events(tmp_path: Path) -> None:
+def test_folders_in_a_persons_folder_are_visits(tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     for name, seed in (("anna", 0), ("bert", 500)):
-        for event, count in (("easter", 6), ("garden", 4)):
+        for visit, count in (("easter", 6), ("garden", 4)):
             for i in range(count):
-                save(folder / name / event / f"{i}.png", scene(seed + 50 * count + i))
+                save(folder / name / visit / f"{i}.png", scene(seed + 50 * count + i))
     made = import_folder(folder, tmp_path / "out")
-    assert made.dataset.source["split_by"] == {"anna": BY_EVENT, "bert": BY_EVENT}
+    assert made.dataset.source["split_by"] == {"anna": BY_VISIT, "bert": BY_VISIT}
     for name in ("anna", "bert"):
         assert {(file.split("/")[0], side) for file, side in sides(made.dataset, name).items()} == {
             ("easter", TRAIN),
@@ -205,7 +205,7 @@ def test_folders_in_a_persons_folder_are_events(tmp_path: Path) -> None:
         }
 
 
-def test_one_event_is_split_by_time_with_the_gap_between(tmp_path: Path) -> None:
+def test_one_visit_is_split_by_time_with_the_gap_between(tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     for name, seed in (("anna", 0), ("bert", 500)):
         for i in range(20):
@@ -286,7 +286,7 @@ def test_hashes_know_a_copy_from_another_picture() -> None:
 
 def test_pictures_without_a_time_are_never_held_out_beside_ones_with() -> None:
     taken = [Taken(f"{i}", None if i < 3 else float(i)) for i in range(13)]
-    found, how = split_events(taken, order_events(taken))
+    found, how = split_pictures(taken, order_visits(taken))
     assert found[:3] == [TRAIN] * 3
     assert found[3:] == [TRAIN] * 6 + [TEST] * 4
     assert how == BY_TIME
@@ -320,7 +320,7 @@ def test_crops_that_an_agent_exports_are_read_line_by_line(tmp_path: Path) -> No
     assert len(found) == 4
     counts = {name: sum(crop.person == name for crop in made.dataset.crops) for name in ("anna", "bert", UNKNOWN)}
     assert counts == {"anna": 9, "bert": 11, UNKNOWN: 1}  # the later line about a0.png holds
-    assert made.dataset.source["split_by"] == {"anna": BY_EVENT, "bert": BY_EVENT}
+    assert made.dataset.source["split_by"] == {"anna": BY_VISIT, "bert": BY_VISIT}
     assert made.dataset.source["times_from"] == {"file": 1, "line": 20} or made.dataset.source["times_from"] == {
         "line": 20,
         "unknown": 1,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cloud_tools import cache, inputs
+from cloud_tools.commands.terminal import options_named
 from contract.errors import InputError, PeerError
 
 DATA = b"the file " * 1000
@@ -100,7 +101,7 @@ def test_a_machine_without_apt_is_told_of_the_own_file(monkeypatch: pytest.Monke
 
     client(monkeypatch, 0, "")
     monkeypatch.setattr(inputs, "run_client", none)
-    with pytest.raises(PeerError, match="--video FILE"):
+    with pytest.raises(PeerError, match="--video FILE"), options_named():
         inputs.sample_video()
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from cloud_tools.commands.terminal import options_named
 from cloud_tools.datasets.dataset import Crop, Dataset
 from cloud_tools.datasets.people import forget_people, parse_renames, rename_people
 from contract.errors import InputError
@@ -32,7 +33,7 @@ def test_a_person_of_the_base_alone_can_be_forgotten() -> None:
 
 
 def test_forgetting_nobody_there_is_refused_by_name() -> None:
-    with pytest.raises(InputError, match="--forget ana: nobody of that name"):
+    with pytest.raises(InputError, match="--forget ana: nobody of that name"), options_named():
         forget_people(household("anna", "bert"), BASE, ["ana"])
 
 
@@ -62,7 +63,7 @@ def test_crops_that_have_the_new_name_already_need_only_the_label_renamed() -> N
     ],
 )
 def test_a_rename_that_would_mix_people_up_is_refused(names: dict[str, str], said: str) -> None:
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=said), options_named():
         rename_people(household("anna", "bert"), BASE, names)
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from cloud_tools.commands.terminal import options_named
 from cloud_tools.publishing.keys import KeyFolder, check_apart, default_folder
 from cloud_tools.publishing.model_role import LISTED
-from cloud_tools.publishing.publish import Order, Step, publish
+from cloud_tools.publishing.publish import Order, Outcome, publish
 from cloud_tools.publishing.repository import Repository, create_site
 from cloud_tools.publishing.site_folder import SiteFolder
 from contract.errors import InputError, PeerError, TrustError
@@ -70,7 +71,7 @@ def test_a_model_cannot_be_called_like_a_role_or_a_pattern(tmp_path: Path, name:
 
 def test_publishing_and_refreshing_need_no_offline_key(site: Site) -> None:
     (site.keys / "offline").rename(site.folder / "drawer")
-    assert site.publish(1).step is Step.NEW
+    assert site.publish(1).outcome is Outcome.NEW
     assert site.refresh() == ["timestamp"]
 
 
@@ -92,7 +93,7 @@ def test_publishing_the_same_bundle_again_changes_nothing(site: Site) -> None:
     first = site.publish(1)
     before = tree(site)
     second = site.publish(1)
-    assert (first.step, second.step) == (Step.NEW, Step.NOTHING)
+    assert (first.outcome, second.outcome) == (Outcome.NEW, Outcome.NOTHING)
     assert second.digest == first.digest
     assert tree(site) == before
 
@@ -114,14 +115,14 @@ def test_a_version_that_does_not_grow_is_refused(site: Site, version: int) -> No
 
 def test_other_options_for_a_published_release_are_refused(site: Site) -> None:
     site.publish(1, rollout_percent=10)
-    with pytest.raises(InputError, match="published with --rollout 10 --jitter 0"):
+    with pytest.raises(InputError, match="published with --rollout 10 --jitter 0"), options_named():
         site.publish(1)
 
 
 def test_a_model_without_a_role_is_refused(site: Site) -> None:
     bundle = site.bundle(1, model="garden")
     with pytest.raises(InputError, match="has no model 'garden'"):
-        publish(Order(bundle, site.site, site.keys))
+        publish(Order(bundle=bundle, site=site.site, keys=site.keys))
 
 
 def test_a_file_that_is_not_the_manifests_is_refused(site: Site) -> None:
@@ -131,7 +132,7 @@ def test_a_file_that_is_not_the_manifests_is_refused(site: Site) -> None:
     (bundle / "head.tflite").write_bytes(data)
     before = tree(site)
     with pytest.raises(InputError, match=r"head\.tflite: its SHA-256 is not the manifest's"):
-        publish(Order(bundle, site.site, site.keys))
+        publish(Order(bundle=bundle, site=site.site, keys=site.keys))
     assert tree(site) == before
 
 
@@ -190,7 +191,7 @@ def test_a_patch_that_is_no_smaller_than_the_file_is_not_offered(site: Site) -> 
     for version in (1, 2):
         place = site.folder / f"foreign-{version}"
         write_bundle(place, version, LABELS, seed=0, backbone=b"%08d" % version)
-        target = publish(Order(place, site.site, site.keys)).target
+        target = publish(Order(bundle=place, site=site.site, keys=site.keys)).target
     assert [patch for patch in target.patches if patch.file == "backbone.tflite"] == []
 
 
@@ -208,7 +209,7 @@ def test_a_release_that_gets_another_channel_gets_patches_for_its_devices(site: 
     site.publish(3, channel="beta")
     assert listed(site, 2) == ()
     promoted = site.publish(2)
-    assert (promoted.step, promoted.channel_version) == (Step.PROMOTE, 2)
+    assert (promoted.outcome, promoted.channel_version) == (Outcome.PROMOTE, 2)
     assert [patch.base for patch in promoted.target.patches] == [old]
 
 
@@ -216,7 +217,7 @@ def test_publishing_what_a_channel_has_passed_leaves_the_channel(site: Site) -> 
     site.publish(1)
     site.publish(2)
     again = site.publish(1)
-    assert (again.step, again.channel_version) == (Step.NOTHING, 2)
+    assert (again.outcome, again.channel_version) == (Outcome.NOTHING, 2)
 
 
 def test_a_damaged_base_gives_no_patch_and_publishing_again_mends_the_contents(site: Site) -> None:

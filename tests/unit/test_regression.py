@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cloud_tools.publishing.publish import Order, Step, publish
+from cloud_tools.commands.terminal import option_name, options_named
+from cloud_tools.publishing.publish import Order, Outcome, publish
 from cloud_tools.publishing.regression import compare_people
 from cloud_tools.publishing.repository import Repository
 from cloud_tools.publishing.site_folder import SiteFolder
@@ -64,13 +65,13 @@ class Measured:
         self.site = Site(folder).create()
         self.lines: list[str] = []
 
-    def publish(self, version: int, people: dict[str, object], **options: object) -> Step:
+    def publish(self, version: int, people: dict[str, object], **options: object) -> Outcome:
         bundle = self.site.bundle(version)
         body = json.loads((bundle / NAME).read_text())
         body["metrics"] = {"per_person": people}
         (bundle / NAME).write_text(json.dumps(body))
-        order = Order(bundle, self.site.site, self.site.keys, **options)  # type: ignore[arg-type]
-        return publish(order, self.lines.append, clock=self.site.clock).step
+        order = Order(bundle=bundle, site=self.site.site, keys=self.site.keys, **options)  # type: ignore[arg-type]
+        return publish(order, lambda said: self.lines.append(said.named(option_name)), clock=self.site.clock).outcome
 
     @property
     def channels(self) -> dict[str, int]:
@@ -88,7 +89,7 @@ def test_publish_refuses_a_release_that_is_worse_for_somebody_and_says_who_and_b
     measured: Measured,
 ) -> None:
     measured.publish(1, {"ann": entry(0.96), "ben": entry(0.90)})
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InputError) as refused, options_named():
         measured.publish(2, {"ann": entry(0.98), "ben": entry(0.80)})
     assert str(refused.value) == (
         "release 2 of household is worse than release 1, which stable has: ben 90.0 % to 80.0 % (-10.0 points on 50 "
@@ -100,20 +101,20 @@ def test_publish_refuses_a_release_that_is_worse_for_somebody_and_says_who_and_b
 
 def test_publish_accepts_a_regression_when_told_to_and_says_so(measured: Measured) -> None:
     measured.publish(1, {"ben": entry(0.90)})
-    assert measured.publish(2, {"ben": entry(0.80)}, accept_regression=True) is Step.NEW
+    assert measured.publish(2, {"ben": entry(0.80)}, accept_regression=True) is Outcome.NEW
     assert any(line.startswith("accepted: release 2 of household is worse") for line in measured.lines)
     assert measured.channels == {"stable": 2}
 
 
 def test_publish_takes_a_wider_margin(measured: Measured) -> None:
     measured.publish(1, {"ben": entry(0.90)})
-    assert measured.publish(2, {"ben": entry(0.80)}, margin_points=10.0) is Step.NEW
+    assert measured.publish(2, {"ben": entry(0.80)}, margin_points=10.0) is Outcome.NEW
 
 
 def test_a_release_is_compared_with_what_its_own_channel_has(measured: Measured) -> None:
     measured.publish(1, {"ben": entry(0.90)}, channel="stable")
     measured.publish(2, {"ben": entry(0.70)}, channel="beta")
-    assert measured.publish(3, {"ben": entry(0.71)}, channel="beta") is Step.NEW
+    assert measured.publish(3, {"ben": entry(0.71)}, channel="beta") is Outcome.NEW
     with pytest.raises(InputError, match="release 3 of household is worse than release 1, which stable has: ben"):
         measured.publish(3, {"ben": entry(0.71)}, channel="stable")
     assert measured.channels == {"stable": 1, "beta": 3}
@@ -121,20 +122,20 @@ def test_a_release_is_compared_with_what_its_own_channel_has(measured: Measured)
 
 def test_publish_says_whom_it_could_not_compare(measured: Measured) -> None:
     measured.publish(1, {"ann": entry(0.90), "ben": entry(0.9)})
-    assert measured.publish(2, {"ann": entry(0.1, "c" * 16), "ben": entry(0.9)}) is Step.NEW
+    assert measured.publish(2, {"ann": entry(0.1, "c" * 16), "ben": entry(0.9)}) is Outcome.NEW
     assert (
         "not compared with release 1: ann was measured on other crops; --held-out DATASET measures both anew"
         in measured.lines
     )
     measured.publish(3, {})
-    assert measured.publish(4, {"ann": entry(0.1)}) is Step.NEW
+    assert measured.publish(4, {"ann": entry(0.1)}) is Outcome.NEW
     assert "not compared with release 3: it records nobody's held-out accuracy" in measured.lines
 
 
 def test_publishing_the_same_again_asks_nothing(measured: Measured) -> None:
     measured.publish(1, {"ben": entry(0.90)})
     measured.publish(2, {"ben": entry(0.80)}, accept_regression=True)
-    assert measured.publish(2, {"ben": entry(0.80)}) is Step.NOTHING
+    assert measured.publish(2, {"ben": entry(0.80)}) is Outcome.NOTHING
 
 
 def test_a_manifest_that_is_not_what_was_signed_is_refused(measured: Measured) -> None:

