@@ -49,6 +49,11 @@ class Backbone:
         return hashlib.sha256(self.data).hexdigest()
 
     @property
+    def fine_tuned(self) -> bool:
+        """Whether crops of a household are in its weights."""
+        return "fine_tuned" in self.origin
+
+    @property
     def preprocess(self) -> Preprocess:
         """How a crop becomes its input; ReleaseError when the file does not load."""
         shape = Runner(self.data, "backbone.tflite").input.shape

@@ -27,7 +27,7 @@ MOST_BYTES = 256 << 20
 LEAST_CROPS = 5  # a person, on the train side; with fewer a head learns the pictures by heart
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Crop:
     """One picture of one person; ``visit`` groups what belongs to one walk through the picture."""
 
@@ -118,13 +118,13 @@ def _crop(fields: Fields) -> Crop:
     if Path(file).is_absolute() or ".." in parts or "\0" in file or split not in (TRAIN, TEST):
         raise InputError(f"{fields.where}: file must lie in the dataset, split must be {TRAIN} or {TEST}")
     return Crop(
-        file,
-        fields.name("person"),
-        fields.integer("frame"),
-        fields.number("time_s", 0),
-        fields.text("visit"),
-        split,
-        fields.sha256("pixels"),
+        file=file,
+        person=fields.name("person"),
+        frame=fields.integer("frame"),
+        time_s=fields.number("time_s", 0),
+        visit=fields.text("visit"),
+        split=split,
+        pixels=fields.sha256("pixels"),
     )
 
 

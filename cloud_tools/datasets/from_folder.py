@@ -210,7 +210,15 @@ def _numbered(
             if i in sides:
                 item = mine[i]
                 time_s = 0.0 if item.time_s is None else round(item.time_s - start, 3)
-                yield Crop(item.file, person, number, time_s, f"{person}/{visit}", sides[i], item.pixels)
+                yield Crop(
+                    file=item.file,
+                    person=person,
+                    frame=number,
+                    time_s=time_s,
+                    visit=f"{person}/{visit}",
+                    split=sides[i],
+                    pixels=item.pixels,
+                )
                 number += 1
 
 

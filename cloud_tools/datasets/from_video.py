@@ -3,6 +3,7 @@
 Crops are cut by ``contract.preprocess.crop``, the code that the device runs (10 % context, clipped to the frame).
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,7 +109,15 @@ def _plan(labels: Labels, people: Sequence[str], every: int, gap_s: float, fps: 
                 side = TEST if person == UNKNOWN else sides[frame]
                 if side != GAP:
                     file = f"crops/{person}/{name}-{frame:06d}.png"
-                    item = Crop(file, person, frame, round(frame / fps, 3), f"{name}/{i}", side, "")
+                    item = Crop(
+                        file=file,
+                        person=person,
+                        frame=frame,
+                        time_s=round(frame / fps, 3),
+                        visit=f"{name}/{i}",
+                        split=side,
+                        pixels="",
+                    )
                     wanted.setdefault(frame, []).append((item, boxes[frame]))
     return wanted
 
@@ -135,4 +144,4 @@ def _cut(image: Image, items: list[tuple[Crop, Box]], folder: Path) -> Iterator[
         if not ok:
             raise InputError(f"{item.file}: cannot be written as PNG")
         path.write_bytes(data.tobytes())
-        yield Crop(item.file, item.person, item.frame, item.time_s, item.visit, item.split, pixel_digest(cut))
+        yield dataclasses.replace(item, pixels=pixel_digest(cut))

@@ -120,8 +120,13 @@ def decide(version: int, digest: str, order: Order, role: ModelRole) -> Outcome:
 def _check_no_regression(order: Order, manifest: Manifest, role: ModelRole, site: SiteFolder, say: Say) -> None:
     current = role.releases().get(role.channels().get(order.channel, 0))
     if current is not None:
-        rule = Rule(order.margin_points, order.held_out, order.accept_regression)
-        check_regression(rule, order.bundle, manifest, current, site, order.channel, say)
+        rule = Rule(
+            channel=order.channel,
+            margin_points=order.margin_points,
+            held_out=order.held_out,
+            accept=order.accept_regression,
+        )
+        check_regression(rule, order.bundle, manifest, current, site, say)
 
 
 def current_notice(site: SiteFolder, keys: KeyFolder, model: str, channel: str) -> ReleaseNotice:

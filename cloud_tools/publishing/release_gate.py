@@ -21,11 +21,15 @@ from contract.manifest import NAME, FileEntry, Manifest, check_file, parse_manif
 from contract.release import release_path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rule:
-    """``margin_points``: percentage points that anybody may lose. ``held_out``: a dataset to measure both releases on
-    instead of what they recorded. ``accept``: say what is worse, and go on."""
+    """What may become the release of ``channel``. ``margin_points``: percentage points that anybody may lose.
 
+    ``held_out``: a dataset to measure both releases on instead of what they recorded. ``accept``: say what is worse,
+    and go on.
+    """
+
+    channel: str
     margin_points: float = MARGIN_POINTS
     held_out: Path | None = None
     accept: bool = False
@@ -37,10 +41,9 @@ def check_regression(
     manifest: Manifest,
     current: ListedRelease,
     site: SiteFolder,
-    channel: str,
     say: Say = say_nothing,
 ) -> Verdict:
-    """Compare the bundle with ``current``, what ``channel`` has; call it with the site's lock held.
+    """Compare the bundle with ``current``, what the channel has; call it with the site's lock held.
 
     Raises:
         InputError: somebody loses more than the margin and that is not accepted (the text says who, and by how much),
@@ -62,7 +65,7 @@ def check_regression(
         again = () if rule.held_out else ("; ", Setting.HELD_OUT, " DATASET measures both anew")
         say(Sentence(not_compared, f"{person} {reason}", *again))
     if verdict.worse:
-        line = f"{what} is worse than release {old.version}, which {channel} has: {_list(verdict.worse)}"
+        line = f"{what} is worse than release {old.version}, which {rule.channel} has: {_list(verdict.worse)}"
         if not rule.accept:
             margin = f"{line}; the margin is {rule.margin_points:g} points ("
             raise SettingError(margin, Setting.ACCEPT_REGRESSION, " publishes it)")

@@ -20,13 +20,15 @@ from numpy.typing import NDArray
 
 from cloud_tools.backbones.backbone import MOST_SHARE, TOLERANCE, Backbone
 from cloud_tools.datasets.dataset import Crop, Dataset, label_numbers
+from cloud_tools.datasets.splits import TRAIN
 from cloud_tools.evaluation.strangers import hold_out
-from cloud_tools.progress import Progress, Ticks, ticks_of
+from cloud_tools.progress import Ticks
 from cloud_tools.setting_errors import Setting, SettingError
 from cloud_tools.tflite.export import compare_outputs
 from cloud_tools.tflite.tail import Arrays, Tail
 from cloud_tools.tflite.tflite_file import Runner
-from cloud_tools.training.heads import MOST_COST, Graph, HeadSpec, Side, Weights, fit_balanced, snapped_moves
+from cloud_tools.training.heads import MOST_COST, Graph, Side, Weights, fit_balanced, snapped_moves
+from cloud_tools.training.run import Run
 from contract.preprocess import dequantize, prepare, to_tensor
 
 FINE_TUNING_EPOCHS = 8
@@ -39,40 +41,33 @@ MOST_BYTES = 2 << 30  # of what goes into the layers, for all crops
 COMPARED = 16  # crops on which the new file is compared with Keras
 
 
-def fine_tune(
-    backbone: Backbone,
-    dataset: Dataset,
-    crops: Sequence[Crop],
-    head: HeadSpec,
-    layers: int,
-    start: Weights | None,
-    progress: Progress,
-) -> Backbone:
-    """Return ``backbone`` with its last ``layers`` trained on the early part of ``crops`` (the train side).
+def fine_tune(run: Run, layers: int) -> Backbone:
+    """Return the backbone of ``run`` with its last ``layers`` trained on the early part of the train side.
 
-    They are trained below a head as ``head`` says, from the weights ``start`` (None: cold).
+    They are trained below a head as the run's is to be, from the weights that it starts from.
 
     Raises:
         InputError: no such layers, too many for the memory, too few crops to hold some out, or it does not help.
         ReleaseError: the backbone does not run. ExportError: the new file does not say what Keras says.
     """
+    backbone, crops = run.backbone, run.dataset.side(TRAIN)
     early, late = hold_out(crops)
     if not len(late):
-        few = f"{dataset.folder}: too few crops to hold some out, which "
+        few = f"{run.dataset.folder}: too few crops to hold some out, which "
         raise SettingError(few, Setting.FINE_TUNE, " needs")
-    graph = Graph(head)
+    graph = Graph(run.head)
     tail = Tail(backbone.data, layers)
     if tail.input_bytes() * len(crops) > MOST_BYTES:
         reason = f" {layers}: {len(crops)} crops do not fit in the memory; take fewer layers"
         raise SettingError(Setting.FINE_TUNE, reason)
-    tensors = _tensors(backbone, dataset, crops)
+    tensors = _tensors(backbone, run.dataset, crops)
     data = _Data(
-        tail.run_before(tensors, ticks_of(progress, "frozen layers")),
-        label_numbers(crops, head.labels),
+        tail.run_before(tensors, run.ticks("frozen layers")),
+        label_numbers(crops, run.labels),
     )
-    joint = _warmed(graph, tail, start, data, early, ticks_of(progress, "head before"))
+    joint = _warmed(graph, tail, run.start, data, early, run.ticks("head before"))
     before = _measure(joint, data, late)
-    if not _train(joint, data, early, late, before, ticks_of(progress, "fine-tuning")):
+    if not _train(joint, data, early, late, before, run.ticks("fine-tuning")):
         raise SettingError(
             Setting.FINE_TUNE,
             f" {layers} does not help: no epoch lowered the loss on held-out crops "
@@ -81,12 +76,7 @@ def fine_tune(
     chosen = _choose(tail, joint, data, late, before, integer=backbone.origin.get("precision") == "int8")
     made = tail.write(chosen.weights)
     _compare(made, tail, backbone, tensors[:COMPARED], [array[:COMPARED] for array in data.inputs])
-    return Backbone(made, backbone.origin | {"fine_tuned": _origin(backbone, layers, head.seed, chosen, before)})
-
-
-def is_fine_tuned(backbone: Backbone) -> bool:
-    """Return whether crops of a household are in the weights of ``backbone``."""
-    return "fine_tuned" in backbone.origin
+    return Backbone(made, backbone.origin | {"fine_tuned": _origin(backbone, layers, run.head.seed, chosen, before)})
 
 
 @dataclass(frozen=True)

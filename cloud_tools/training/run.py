@@ -17,12 +17,11 @@ from cloud_tools.datasets.dataset import Crop, Dataset, check_trainable, label_n
 from cloud_tools.datasets.people import forget_people, parse_renames, rename_people
 from cloud_tools.datasets.splits import TEST, TRAIN
 from cloud_tools.evaluation.strangers import hold_out
-from cloud_tools.progress import Progress, ticks_of
+from cloud_tools.progress import Progress, Ticks, ticks_of
 from cloud_tools.setting_errors import Setting, SettingError
 from cloud_tools.tflite.tflite_file import read_model
 from cloud_tools.training.augmentation import vary
 from cloud_tools.training.features import Features, embed
-from cloud_tools.training.fine_tuning import is_fine_tuned
 from cloud_tools.training.heads import KINDS, HeadSpec, Side, Weights, warm_start
 from cloud_tools.training.settings import Settings
 from contract.manifest import Manifest, load_bundle
@@ -80,6 +79,10 @@ class Run:
         old = self.base.head
         return warm_start(self.settings.head, old, self.base.labels, self.labels, self.settings.seed)
 
+    def ticks(self, what: str) -> Ticks:
+        """Return what tells of the stretch of work ``what``."""
+        return ticks_of(self.progress, what)
+
     def with_backbone(self, backbone: Backbone) -> "Run":
         """Return the same run on another backbone."""
         return replace(self, backbone=backbone)
@@ -87,7 +90,7 @@ class Run:
     def features(self, crops: tuple[Crop, ...], what: str) -> Features:
         """Return the features that the head is trained on."""
         kind, how = KINDS[self.settings.head], self.backbone.preprocess
-        return embed(self.dataset, crops, self.backbone, how, kind, ticks_of(self.progress, what))
+        return embed(self.dataset, crops, self.backbone, how, kind, self.ticks(what))
 
     def side(self, split: str) -> Side:
         """Return one side of the dataset."""
@@ -132,7 +135,7 @@ def open_run(dataset: Dataset, settings: Settings, base_folder: Path | None, pro
     backbone = _backbone(settings, dataset, base, progress)
     run = Run(dataset=dataset, settings=settings, labels=labels, backbone=backbone, base=base, progress=progress)
     _ = run.start  # a base of another kind is refused before minutes of work
-    if settings.forget and is_fine_tuned(run.backbone):
+    if settings.forget and run.backbone.fine_tuned:
         reason = ": the base's backbone was fine-tuned on the forgotten too; train without "
         raise SettingError(Setting.FORGET, reason, Setting.BASE)
     return run

@@ -5,14 +5,12 @@ converter is installed today. The same dataset, settings, base and versions of t
 ``created`` apart, which SOURCE_DATE_EPOCH sets.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cloud_tools.backbones.backbone import Backbone
 from cloud_tools.backbones.networks import SCRATCH, SIZE
 from cloud_tools.datasets.dataset import Dataset
-from cloud_tools.datasets.splits import TRAIN
 from cloud_tools.evaluation.evaluation import Evaluation
 from cloud_tools.progress import Progress, no_progress, ticks_of
 from cloud_tools.setting_errors import Setting, SettingError
@@ -67,14 +65,23 @@ def train(
         return _train_whole(dataset, settings, out, progress)
     run = open_run(dataset, settings, base_folder, progress)
     if settings.fine_tune is not None:
-        run = run.with_backbone(_fine_tuned(run, settings.fine_tune))
+        run = run.with_backbone(fine_tune(run, settings.fine_tune))
     sides = read_sides(run)
-    held_out = train_held_out_head(run.head, sides, ticks_of(progress, "held-out head"))
+    learned = _Learned(run, sides, train_held_out_head(run.head, sides, run.ticks("held-out head")))
     if run.base is not None and settings.max_update_bytes is not None:
-        return _train_within(settings.max_update_bytes, run, run.base, sides, held_out, out)
-    parts = _parts(run, sides, held_out, _head(run, sides, held_out))
+        return _train_within(settings.max_update_bytes, learned, run.base, out)
+    parts = _parts(learned, _head(learned))
     with atomic_folder(out) as building:
         return _write(building, parts, run)
+
+
+@dataclass(frozen=True)
+class _Learned:
+    """What heads of one release are made from; ``held_out`` is the held-out head (None: too few crops for it)."""
+
+    run: Run
+    sides: Sides
+    held_out: TrainedHead | None
 
 
 def _train_whole(dataset: Dataset, settings: Settings, out: Path, progress: Progress) -> Trained:
@@ -96,52 +103,41 @@ def _train_whole(dataset: Dataset, settings: Settings, out: Path, progress: Prog
         return Trained(*write_bundle(building, parts, dataset, None, progress))
 
 
-def _fine_tuned(run: Run, layers: int) -> Backbone:
-    return fine_tune(run.backbone, run.dataset, run.dataset.side(TRAIN), run.head, layers, run.start, run.progress)
-
-
-def _head(run: Run, sides: Sides, held_out: TrainedHead | None) -> TrainedHead:
+def _head(learned: _Learned) -> TrainedHead:
     """Train the head on the grid that the held-out head found; the test side is measured and has no say."""
+    run, sides, held_out = learned.run, learned.sides, learned.held_out
     # With nothing held out, the finest: it costs nothing.
     step = held_out.step if held_out else STEPS[-1]
-    ticks = ticks_of(run.progress, "head")
-    return train_head(run.head, sides.learn(), sides.test, start=run.start, step=step, ticks=ticks)
+    return train_head(run.head, sides.learn(), sides.test, start=run.start, step=step, ticks=run.ticks("head"))
 
 
-def _train_within(limit: int, run: Run, base: Base, sides: Sides, held_out: TrainedHead | None, out: Path) -> Trained:
+def _train_within(limit: int, learned: _Learned, base: Base, out: Path) -> Trained:
     """Write the most accurate release whose update has at most ``limit`` bytes."""
+    run, sides = learned.run, learned.sides
     if not len(sides.late):
         few = f"{run.dataset.folder}: too few crops to hold some out, which "
         raise SettingError(few, Setting.MAX_UPDATE_BYTES, " needs")
     old = base.labels if run.start is not None else ()
-    update = HeadUpdate(head=run.head, base=base.head, start=run.start, old=old)
-    search = search_heads(update, sides, run.progress)
+    search = search_heads(HeadUpdate(head=run.head, base=base.head, start=run.start, old=old), sides, run.progress)
     # The first guess of release.json's size; what is written corrects it.
     frontier = search.frontier(limit, manifest_size(base.manifest.to_bytes()) - SLACK)
     if not frontier.fitting():
         raise _nothing_fits(frontier)
     with atomic_folder(out) as building:
-        return _first_that_fits(building, frontier, search, run, base, sides, held_out)
+        return _first_that_fits(building, frontier, search, learned, base)
 
 
-def _first_that_fits(
-    building: Path,
-    tried: Frontier,
-    search: Search,
-    run: Run,
-    base: Base,
-    sides: Sides,
-    held_out: TrainedHead | None,
-) -> Trained:
+def _first_that_fits(building: Path, tried: Frontier, search: Search, learned: _Learned, base: Base) -> Trained:
     """Write candidates to the folder ``building``, the best first, until one fits by the bytes of its very files."""
     left = tried
     while left.fitting():
         chosen = left.fitting()[0]
-        made = _write(building, _parts(run, sides, held_out, search.finish(chosen, sides.test), chosen), run)
+        head = search.finish(chosen, learned.sides.test)
+        made = _write(building, _parts(learned, head, chosen), learned.run)
         size = update_size(base.folder, building)
         if size.total <= tried.limit:
             shown = tried.choose(chosen, size.files[HEAD], size.total - size.files[HEAD])
-            return Trained(made.manifest, made.evaluation, shown)
+            return replace(made, frontier=shown)
         left = left.without(chosen, size.files[NAME] - SLACK_MEASURED)
     raise _nothing_fits(tried)
 
@@ -158,9 +154,8 @@ def _write(building: Path, parts: BundleParts, run: Run) -> Trained:
     return Trained(*write_bundle(building, parts, run.dataset, run.base.folder if run.base else None, run.progress))
 
 
-def _parts(
-    run: Run, sides: Sides, held_out: TrainedHead | None, head: TrainedHead, chosen: Candidate | None = None
-) -> BundleParts:
+def _parts(learned: _Learned, head: TrainedHead, chosen: Candidate | None = None) -> BundleParts:
+    run, sides, held_out = learned.run, learned.sides, learned.held_out
     return BundleParts(
         model=run.settings.model,
         version=run.settings.version or (run.base.manifest.version + 1 if run.base else 1),

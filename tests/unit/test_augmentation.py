@@ -21,7 +21,17 @@ def dataset(tmp_path: Path) -> Dataset:
     for i in range(3):
         image = np.random.default_rng(i).integers(0, 256, (40, 20, 3), np.uint8)
         assert cv2.imwrite(str(tmp_path / f"{i}.png"), image)
-        crops.append(Crop(f"{i}.png", "anna", i, i / 10, "anna/0", "train", pixel_digest(image)))
+        crops.append(
+            Crop(
+                file=f"{i}.png",
+                person="anna",
+                frame=i,
+                time_s=i / 10,
+                visit="anna/0",
+                split="train",
+                pixels=pixel_digest(image),
+            )
+        )
     return Dataset(tmp_path, {}, tuple(crops))
 
 

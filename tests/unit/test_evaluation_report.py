@@ -22,7 +22,13 @@ LABELS = ("anna", "bert")
 
 def crop(number: int, person: str = "anna", visit: str = "", pixels: str = "") -> Crop:
     return Crop(
-        f"crops/{person}/{number}.png", person, number, float(number), visit or f"{person}/{number}", TEST, pixels
+        file=f"crops/{person}/{number}.png",
+        person=person,
+        frame=number,
+        time_s=float(number),
+        visit=visit or f"{person}/{number}",
+        split=TEST,
+        pixels=pixels,
     )
 
 

@@ -14,7 +14,15 @@ BASE = ("carl", "anna", "bert")
 
 def household(*names: str) -> Dataset:
     crops = [
-        Crop(f"crops/{name}/{i}.png", name, i, i / 10, f"{name}/0", "train", f"{name}{i}")
+        Crop(
+            file=f"crops/{name}/{i}.png",
+            person=name,
+            frame=i,
+            time_s=i / 10,
+            visit=f"{name}/0",
+            split="train",
+            pixels=f"{name}{i}",
+        )
         for name in sorted(names)
         for i in range(3)
     ]

@@ -36,7 +36,16 @@ SCORES = st.lists(st.floats(-5, 5), min_size=1, max_size=30)
 def crops(person: str, visit: str, count: int, start: int = 0) -> tuple[Crop, ...]:
     """One crop every half second."""
     return tuple(
-        Crop(f"{visit}{i}", person, start + 5 * i, (start + 5 * i) / 10, visit, "train", "") for i in range(count)
+        Crop(
+            file=f"{visit}{i}",
+            person=person,
+            frame=start + 5 * i,
+            time_s=(start + 5 * i) / 10,
+            visit=visit,
+            split="train",
+            pixels="",
+        )
+        for i in range(count)
     )
 
 
