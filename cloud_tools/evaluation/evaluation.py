@@ -92,10 +92,10 @@ class Answers:
 
     crops: tuple[Crop, ...]
     probabilities: Probabilities
-    foreign_crops: tuple[Crop, ...]
-    foreign: Probabilities
+    stranger_crops: tuple[Crop, ...]
+    stranger_probabilities: Probabilities
     familiarity: Scores | None = None
-    foreign_familiarity: Scores | None = None
+    stranger_familiarity: Scores | None = None
 
 
 def evaluate_bundle(
@@ -114,10 +114,10 @@ def evaluate_bundle(
 
 def answer(runner: BundleRunner, dataset: Dataset, ticks: Ticks = no_ticks) -> Answers:
     """Return what ``runner`` says about every test crop; InputError when there is none."""
-    members, foreign = dataset.side(TEST), dataset.side(TEST, strangers=True)
+    members, strangers = dataset.side(TEST), dataset.side(TEST, strangers=True)
     if not members:
         raise InputError(f"{dataset.folder}: no test crops of household members")
-    done, total = 0, len(members) + len(foreign)
+    done, total = 0, len(members) + len(strangers)
 
     def tick() -> None:
         nonlocal done
@@ -125,14 +125,14 @@ def answer(runner: BundleRunner, dataset: Dataset, ticks: Ticks = no_ticks) -> A
         ticks(done, total)
 
     known, familiarity = runner.judge_all((dataset.image(crop) for crop in members), tick)
-    others, foreign_familiarity = runner.judge_all((dataset.image(crop) for crop in foreign), tick)
+    others, stranger_familiarity = runner.judge_all((dataset.image(crop) for crop in strangers), tick)
     return Answers(
         crops=members,
         probabilities=known,
         familiarity=familiarity,
-        foreign_crops=foreign,
-        foreign=others,
-        foreign_familiarity=foreign_familiarity,
+        stranger_crops=strangers,
+        stranger_probabilities=others,
+        stranger_familiarity=stranger_familiarity,
     )
 
 
@@ -191,7 +191,7 @@ def _right(manifest: Manifest, truth: Sequence[str], probabilities: Probabilitie
 
 def _confusion(manifest: Manifest, answers: Answers) -> dict[str, dict[str, int]]:
     table: dict[str, dict[str, int]] = {}
-    parts = ((answers.crops, answers.probabilities), (answers.foreign_crops, answers.foreign))
+    parts = ((answers.crops, answers.probabilities), (answers.stranger_crops, answers.stranger_probabilities))
     for crops, probabilities in parts:
         for crop, row in zip(crops, probabilities, strict=True):
             counts = table.setdefault(crop.person, dict.fromkeys(manifest.labels, 0))
@@ -203,9 +203,9 @@ def measure_rule(manifest: Manifest, answers: Answers, without: dict[str, float]
     """Measure the release's own rule for naming, as devices apply it, on ``answers``."""
     # An older release has no score of its own: its largest probability is all that it goes by.
     limits = Limits(-np.inf if manifest.familiarity is None else manifest.familiarity.accept, without or {})
-    known = _scored(answers.crops, answers.probabilities, answers.familiarity)
-    foreign = _scored(answers.foreign_crops, answers.foreign, answers.foreign_familiarity)
-    return rates(known, foreign, manifest.labels, manifest.thresholds.accept, limits)
+    members = _scored(answers.crops, answers.probabilities, answers.familiarity)
+    strangers = _scored(answers.stranger_crops, answers.stranger_probabilities, answers.stranger_familiarity)
+    return rates(members, strangers, manifest.labels, manifest.thresholds.accept, limits)
 
 
 def _strangers(manifest: Manifest, answers: Answers, without: dict[str, float] | None) -> Strangers | None:
@@ -214,7 +214,7 @@ def _strangers(manifest: Manifest, answers: Answers, without: dict[str, float] |
         return None
     return Strangers(
         named=found.far5,
-        crops=len(answers.foreign_crops),
+        crops=len(answers.stranger_crops),
         auroc=found.auroc,
         auroc5=found.auroc5,
         rejected=found.frr5,

@@ -133,10 +133,10 @@ def fit(
         return None
     weight = _weight(early_means, late, labels)
     rough = Familiarity(*early_means, weight, 0.0)
-    known, foreign = (window_means(part.crops, scores(rough, part, labels)) for part in (late, strangers))
+    members, others = (window_means(part.crops, scores(rough, part, labels)) for part in (late, strangers))
     names = window_names(strangers.crops)
-    without = {name: threshold(known, foreign[names != name]) for name in sorted(set(names.tolist()))}
-    return Fit(Familiarity(*means, weight, threshold(known, foreign)), len(known), len(foreign), without)
+    without = {name: threshold(members, others[names != name]) for name in sorted(set(names.tolist()))}
+    return Fit(Familiarity(*means, weight, threshold(members, others)), len(members), len(others), without)
 
 
 def to_head(fitted: Fit, held_out: NDArray[np.float32], final: NDArray[np.float32]) -> Fit:
@@ -153,37 +153,37 @@ def to_head(fitted: Fit, held_out: NDArray[np.float32], final: NDArray[np.float3
     return dataclasses.replace(fitted, familiarity=dataclasses.replace(data, energy=round(data.energy * ratio, 5)))
 
 
-def threshold(known: Scores, foreign: Scores) -> float:
-    """Return the threshold among those that keep KEEP of ``known``: the largest share of known less foreign.
+def threshold(members: Scores, strangers: Scores) -> float:
+    """Return the threshold among those that keep KEEP of ``members``: the largest share of members less strangers.
 
     Without strangers it is the largest that keeps KEEP.
     """
-    ordered = np.sort(known)
+    ordered = np.sort(members)
     may_go = len(ordered) - int(np.ceil(round(KEEP * len(ordered), 6)))
     usable = np.floor(ordered[: may_go + 1] * 1e4) / 1e4  # four digits, never over the window itself
-    if not len(foreign):
+    if not len(strangers):
         return float(usable[-1])
-    gain = [round(float((known >= t).mean() - (foreign >= t).mean()), 6) for t in usable]
+    gain = [round(float((members >= t).mean() - (strangers >= t).mean()), 6) for t in usable]
     return float(usable[int(np.argmax(gain))])  # of equals the lowest
 
 
-def rates(known: Scored, foreign: Scored, labels: Sequence[str], accept: float, limits: "Limits") -> Rates:
+def rates(members: Scored, strangers: Scored, labels: Sequence[str], accept: float, limits: "Limits") -> Rates:
     """Measure the whole rule on members' and strangers' crops; ``accept`` is for the mean probability."""
-    members, strangers = (window_means(part.crops, part.familiarity) for part in (known, foreign))
-    best, said = _winners(known)
-    names = window_names(foreign.crops)
-    named = (best >= accept) & (members >= limits.own)
-    accepted = (_winners(foreign)[0] >= accept) & (strangers >= limits.of(names))
-    right = np.array([labels[i] for i in said], np.str_) == _people(known.crops)
-    some = len(strangers) > 0
+    member_scores, stranger_scores = (window_means(part.crops, part.familiarity) for part in (members, strangers))
+    best, said = _winners(members)
+    names = window_names(strangers.crops)
+    named = (best >= accept) & (member_scores >= limits.own)
+    accepted = (_winners(strangers)[0] >= accept) & (stranger_scores >= limits.of(names))
+    right = np.array([labels[i] for i in said], np.str_) == _people(members.crops)
+    some = len(stranger_scores) > 0
     return Rates(
-        auroc=round(auroc(known.familiarity, foreign.familiarity), 4) if some else None,
-        auroc5=round(auroc(members, strangers), 4) if some else None,
+        auroc=round(auroc(members.familiarity, strangers.familiarity), 4) if some else None,
+        auroc5=round(auroc(member_scores, stranger_scores), 4) if some else None,
         far5=round(float(accepted.mean()), 4) if some else None,
         frr5=round(float((~named).mean()), 4),
         wrong5=round(float((named & ~right).mean()), 4),
-        member_windows=len(members),
-        stranger_windows=len(strangers),
+        member_windows=len(member_scores),
+        stranger_windows=len(stranger_scores),
         strangers=len(set(names.tolist())),
         held_out=some and limits.held_out(names),
     )
@@ -233,17 +233,17 @@ def window_names(crops: Sequence[Crop]) -> NDArray[np.str_]:
     return np.array([crops[int(rows[0])].visit.rpartition("/")[0] for rows in windows(crops)], np.str_)
 
 
-def auroc(known: Scores, foreign: Scores) -> float:
-    """Return the probability that a random known score is over a random foreign one; a tie counts half.
+def auroc(members: Scores, strangers: Scores) -> float:
+    """Return the probability that a random member's score is over a random stranger's; a tie counts half.
 
     Raises:
         ValueError: one of them is empty.
     """
-    if not len(known) or not len(foreign):
+    if not len(members) or not len(strangers):
         raise ValueError("an AUROC needs scores of both kinds")
-    ordered = np.sort(foreign)
-    below, upto = np.searchsorted(ordered, known, "left"), np.searchsorted(ordered, known, "right")
-    return float((below + upto).mean() / (2 * len(foreign)))
+    ordered = np.sort(strangers)
+    below, upto = np.searchsorted(ordered, members, "left"), np.searchsorted(ordered, members, "right")
+    return float((below + upto).mean() / (2 * len(strangers)))
 
 
 def _weight(early_means: tuple[str, int], late: Sample, labels: int) -> float:

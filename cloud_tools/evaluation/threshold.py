@@ -44,17 +44,17 @@ def choose_threshold(
 ) -> ChosenThreshold:
     """Choose the threshold from mean probabilities of windows: members' (n x labels, with truth) and strangers'."""
     best, right = known.max(axis=1), known.argmax(axis=1) == truth
-    foreign = strangers.max(axis=1) if len(strangers) else np.zeros(0)
+    strangers_best = strangers.max(axis=1) if len(strangers) else np.zeros(0)
     named = {t: float((right & (best >= t)).mean()) for t in CANDIDATES}
     usable = [t for t in CANDIDATES if named[t] >= KEEP * float(right.mean())] or [CANDIDATES[0]]
     accept = max(usable)
-    if len(foreign):
+    if len(strangers_best):
         # Rounded, so that two candidates that do the same are a tie, and the lower one wins.
-        accept = max(usable, key=lambda t: (round(named[t] - float((foreign >= t).mean()), 6), -t))
+        accept = max(usable, key=lambda t: (round(named[t] - float((strangers_best >= t).mean()), 6), -t))
     return ChosenThreshold(
         Thresholds(accept=accept),
-        RULE_STRANGERS if len(foreign) else RULE_ALONE,
+        RULE_STRANGERS if len(strangers_best) else RULE_ALONE,
         named[accept],
         float((~right & (best >= accept)).mean()),
-        float((foreign >= accept).mean()) if len(foreign) else None,
+        float((strangers_best >= accept).mean()) if len(strangers_best) else None,
     )

@@ -113,11 +113,11 @@ def find_mistakes(
 
 def _named_strangers(manifest: Manifest, answers: Answers) -> list[Mistake]:
     """Return the strangers' crops that pass both thresholds: of probability, and of familiarity if any."""
-    rows = list(range(len(answers.foreign_crops)))
-    if manifest.familiarity is not None and answers.foreign_familiarity is not None:
-        rows = [i for i in rows if answers.foreign_familiarity[i] >= manifest.familiarity.accept]
-    crops = [answers.foreign_crops[i] for i in rows]
-    return find_mistakes(manifest.labels, crops, answers.foreign[rows], manifest.thresholds.accept)
+    rows = list(range(len(answers.stranger_crops)))
+    if manifest.familiarity is not None and answers.stranger_familiarity is not None:
+        rows = [i for i in rows if answers.stranger_familiarity[i] >= manifest.familiarity.accept]
+    crops = [answers.stranger_crops[i] for i in rows]
+    return find_mistakes(manifest.labels, crops, answers.stranger_probabilities[rows], manifest.thresholds.accept)
 
 
 def worst(mistakes: list[Mistake]) -> list[Mistake]:

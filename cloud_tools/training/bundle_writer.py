@@ -147,10 +147,10 @@ def expected_rows(probabilities: Probabilities) -> tuple[tuple[float, ...], ...]
 
 
 def _choose_threshold(manifest: Manifest, answers: Answers) -> ChosenThreshold:
-    people, known = window_votes(answers.crops, answers.probabilities)
-    _, foreign = window_votes(answers.foreign_crops, answers.foreign)
+    people, members = window_votes(answers.crops, answers.probabilities)
+    _, strangers = window_votes(answers.stranger_crops, answers.stranger_probabilities)
     truth = np.array([manifest.labels.index(person) for person in people], np.int64)
-    return choose_threshold(known, truth, foreign)
+    return choose_threshold(members, truth, strangers)
 
 
 def _finished(

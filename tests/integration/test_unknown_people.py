@@ -48,7 +48,7 @@ def test_strangers_of_the_sample_are_told_from_members(bundle_two: Path, answers
 def test_probability_alone_names_far_more_strangers(bundle_two: Path, answers: Answers) -> None:
     manifest = load_bundle(bundle_two)
     alone = dataclasses.replace(manifest, familiarity=None, thresholds=Thresholds(ACCEPT))
-    bare = dataclasses.replace(answers, familiarity=None, foreign_familiarity=None)
+    bare = dataclasses.replace(answers, familiarity=None, stranger_familiarity=None)
     with_score, without = measure_rule(manifest, answers), measure_rule(alone, bare)
     assert with_score.far5 is not None
     assert without.far5 is not None
@@ -79,14 +79,14 @@ def test_the_device_names_the_windows_that_the_evaluation_counted(
 ) -> None:
     manifest = load_bundle(bundle_two)
     assert manifest.familiarity is not None
-    assert answers.foreign_familiarity is not None
-    chosen = [rows for rows in windows(answers.foreign_crops) if len(rows) == 5][::4]
+    assert answers.stranger_familiarity is not None
+    chosen = [rows for rows in windows(answers.stranger_crops) if len(rows) == 5][::4]
     expected = [
-        float(answers.foreign[rows].mean(axis=0).max()) >= ACCEPT
-        and float(np.mean(answers.foreign_familiarity[rows])) >= manifest.familiarity.accept
+        float(answers.stranger_probabilities[rows].mean(axis=0).max()) >= ACCEPT
+        and float(np.mean(answers.stranger_familiarity[rows])) >= manifest.familiarity.accept
         for rows in chosen
     ]
-    labels = [device_says(bundle_two, six, [answers.foreign_crops[int(i)] for i in rows]) for rows in chosen]
+    labels = [device_says(bundle_two, six, [answers.stranger_crops[int(i)] for i in rows]) for rows in chosen]
     assert [label != UNKNOWN for label in labels] == expected
     assert 0 < sum(expected) < len(expected)
 
