@@ -168,7 +168,7 @@ def test_files_that_are_no_whole_model_are_one_clear_line(tmp_path: Path) -> Non
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr(name, data)
     for path, said in ((text, "not a zip"), (weights, "--weights"), (deep, "not a whole"), (extra, "assets/")):
-        with pytest.raises(InputError, match=said) as error:
+        with pytest.raises(InputError, match=said) as error, options_named():
             network_from_file(path)
         assert "\n" not in str(error.value)
 
