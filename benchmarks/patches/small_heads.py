@@ -13,7 +13,7 @@ from benchmarks.patches import samples
 from benchmarks.patches.variants import HEAD_RATE, first, fresh_seed
 from cloud_tools.paper.paper_networks import CHANNELS, DROPOUT
 from cloud_tools.tflite.engine import fresh_session, keras
-from cloud_tools.training.heads import snapped
+from cloud_tools.training.weight_grid import snapped
 
 Head = list[NDArray[np.float32]]
 GRIDS = {"pooled": 2.0**-7, "conv32": 2.0**-9}

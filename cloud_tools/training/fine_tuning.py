@@ -27,8 +27,9 @@ from cloud_tools.setting_errors import Setting, SettingError
 from cloud_tools.tflite.export import compare_outputs
 from cloud_tools.tflite.tail import Arrays, Tail
 from cloud_tools.tflite.tflite_file import Runner
-from cloud_tools.training.heads import MOST_COST, Graph, Side, Weights, fit_balanced, snapped_moves
+from cloud_tools.training.heads import Graph, Side, fit_balanced
 from cloud_tools.training.run import Run
+from cloud_tools.training.weight_grid import MOST_COST, Weights, snapped_moves
 from contract.preprocess import dequantize, prepare, to_tensor
 
 FINE_TUNING_EPOCHS = 8

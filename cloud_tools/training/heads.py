@@ -1,4 +1,4 @@
-"""Owns the trained layers: their graphs, training on features, warm start, the grid of their weights, their export.
+"""Owns the trained layers: their graphs, training on features, warm start, their export.
 
 Refuses to see pictures. Names in the graphs are explicit (a name that starts with ``_`` breaks the export, and a
 counted one changes from run to run). Three heads:
@@ -20,6 +20,7 @@ from cloud_tools.tflite.engine import fresh_session, keras
 from cloud_tools.tflite.export import compare, export_tflite
 from cloud_tools.tflite.tflite_file import Runner, TfliteFile
 from cloud_tools.training.features import MAP, POOLED, Features
+from cloud_tools.training.weight_grid import MOST_COST, STEPS, Weights, snapped_all
 
 KINDS = {"pooled": POOLED, "stripes": MAP, "conv32": MAP}  # head: the features it is trained on
 PAPER_HEAD = "conv32"
@@ -28,13 +29,9 @@ BATCH = 32
 DROPOUT = 0.3
 FILTERS = 32  # of conv32
 LEARNING_RATE = 1e-3
-# Steps of the grid, largest first; the last is so fine that it costs nothing and always passes.
-STEPS = (2.0**-5, 2.0**-6, 2.0**-7, 2.0**-8, 2.0**-9, 2.0**-12)
-MOST_COST = 0.005  # share of the held-out crops that a grid may cost
 # Probabilities; measured difference 1e-6. A head with a wrong weight is off by far more.
 TOLERANCE = 1e-4
 
-Weights = list[NDArray[np.float32]]
 Shape = tuple[int, ...]  # height, width, channels of a feature map
 PLACES = (5, 5)  # of the feature map of a backbone of 160 pixels
 
@@ -222,43 +219,6 @@ def widen(spec: HeadSpec, kept: Weights, base_labels: Sequence[str]) -> Weights:
             start[-2][:, i] = kept[-2][:, base_labels.index(label)]
             start[-1][i] = kept[-1][base_labels.index(label)]
     return start
-
-
-def snapped(weights: NDArray[np.float32], step: float) -> NDArray[np.float32]:
-    """Return ``weights`` as whole multiples of ``step``; no -0.0, which would differ from 0.0 in bytes alone."""
-    return np.asarray(np.rint(weights / np.float32(step)) * np.float32(step) + np.float32(0.0), np.float32)
-
-
-def snapped_all(weights: Weights, step: float) -> Weights:
-    """Return every array of ``weights`` on the grid."""
-    return [snapped(value, step) for value in weights]
-
-
-def snapped_moves(weights: Weights, start: Weights, step: float) -> Weights:
-    """Return ``weights`` with the moves from ``start`` on the grid: less than half a step is no move."""
-    pairs = zip(weights, start, strict=True)
-    return [np.asarray(old + snapped(new - old, step), np.float32) for new, old in pairs]
-
-
-def replace_weights(data: bytes, now: Weights, then: Weights) -> bytes | None:
-    """Return the head ``data`` (TFLite), whose weights are ``now``, with ``then`` in their places.
-
-    A second by the converter becomes a millisecond, good for measuring patches. None where an array is not found
-    exactly once: the converter leaves out what is zero.
-    """
-    out = bytearray(data)
-    for old, new in zip(_as_stored(now), _as_stored(then), strict=True):
-        at = data.find(old)
-        if at < 0 or data.find(old, at + 1) >= 0:
-            return None
-        out[at : at + len(old)] = new
-    return bytes(out)
-
-
-def _as_stored(weights: Weights) -> list[bytes]:
-    """Return the bytes of each array as TFLite has them: the outputs first."""
-    last = {1: (0,), 2: (1, 0), 4: (3, 0, 1, 2)}
-    return [np.ascontiguousarray(value.transpose(last[value.ndim]), "<f4").tobytes() for value in weights]
 
 
 def _inputs(kind: str, shape: Shape) -> int:

@@ -22,8 +22,9 @@ from cloud_tools.setting_errors import Setting, SettingError
 from cloud_tools.tflite.tflite_file import read_model
 from cloud_tools.training.augmentation import vary
 from cloud_tools.training.features import Features, embed
-from cloud_tools.training.heads import KINDS, HeadSpec, Side, Weights, warm_start
+from cloud_tools.training.heads import KINDS, HeadSpec, Side, warm_start
 from cloud_tools.training.settings import Settings
+from cloud_tools.training.weight_grid import Weights
 from contract.manifest import Manifest, load_bundle
 
 

@@ -17,13 +17,14 @@ from cloud_tools.setting_errors import Setting, SettingError
 from cloud_tools.training.bundle_writer import BACKBONE, HEAD, WHOLE, BundleParts, created_now, write_bundle
 from cloud_tools.training.fine_tuning import fine_tune
 from cloud_tools.training.frontier import Candidate, Frontier
-from cloud_tools.training.heads import EPOCHS, PAPER_HEAD, STEPS, TrainedHead, train_head
+from cloud_tools.training.heads import EPOCHS, PAPER_HEAD, TrainedHead, train_head
 from cloud_tools.training.held_out_head import fit_familiarity, train_held_out_head
 from cloud_tools.training.run import Base, Run, Sides, open_run, read_sides, release_labels
 from cloud_tools.training.scratch import train_scratch
 from cloud_tools.training.settings import Settings, check_settings
 from cloud_tools.training.update_budget import HeadUpdate, Search, search_heads
 from cloud_tools.training.update_size import manifest_size, update_size
+from cloud_tools.training.weight_grid import STEPS
 from contract.errors import InputError
 from contract.files import atomic_folder, sha256_file
 from contract.manifest import NAME, Manifest, Preprocess

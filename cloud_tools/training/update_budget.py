@@ -18,21 +18,10 @@ import numpy as np
 
 from cloud_tools.progress import Progress, ticks_of
 from cloud_tools.training.frontier import Candidate, Frontier
-from cloud_tools.training.heads import (
-    STEPS,
-    Graph,
-    HeadSpec,
-    Side,
-    TrainedHead,
-    Weights,
-    finish_head,
-    replace_weights,
-    snapped_all,
-    snapped_moves,
-    widen,
-)
+from cloud_tools.training.heads import Graph, HeadSpec, Side, TrainedHead, finish_head, widen
 from cloud_tools.training.run import Sides
 from cloud_tools.training.update_size import patch_size
+from cloud_tools.training.weight_grid import STEPS, Weights, replace_weights, snapped_all, snapped_moves
 
 MOVES = (2.0**-3, 2.0**-4, *STEPS)  # steps of the grid for moves, largest first
 

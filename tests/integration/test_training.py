@@ -13,8 +13,8 @@ from cloud_tools.evaluation.evaluation import Evaluation, evaluate_bundle
 from cloud_tools.inputs import LABELS
 from cloud_tools.tflite.tflite_file import TfliteFile, load_runner
 from cloud_tools.training.features import embed
-from cloud_tools.training.heads import STEPS
 from cloud_tools.training.run import Base
+from cloud_tools.training.weight_grid import STEPS
 from contract.errors import InputError, KinwatchError
 from contract.manifest import NAME, load_bundle
 from demo.broken_models import write_crashing_in_trial, write_failing_selftest
