@@ -106,8 +106,10 @@ def train_command(
         trained = train(load_dataset(dataset), out, settings, base, tell)
     if trained.frontier is not None and plot is not None:
         plot_frontier(trained.frontier, plot)
-    gone = [f"the pictures of {', '.join(forget)} in {dataset} are yours to delete"] if forget else []
-    _show(trained, out, base, as_json, _fine_tuned(trained) + gone if fine_tune else gone)
+    notes = _fine_tuned(trained) if fine_tune else []
+    if forget:
+        notes.append(f"the pictures of {', '.join(forget)} in {dataset} are yours to delete")
+    _show(trained, out, base, as_json, notes)
 
 
 def _check_plot(plot: Path | None, limit: int | None) -> None:
