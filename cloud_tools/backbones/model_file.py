@@ -79,12 +79,14 @@ def model_file_weights(path: Path) -> WeightsFile:
 def _config(data: bytes, path: Path) -> Any:
     """Return the configuration of the model, as JSON values."""
     try:
-        text = _h5_config(data, path) if data.startswith(HDF5) else _zip_config(data)
-        return json.loads(text)
-    except SettingError:
-        raise
+        text = _h5_config(data) if data.startswith(HDF5) else _zip_config(data)
+        config = None if text is None else json.loads(text)
     except Exception as error:  # zipfile, zlib, h5py and json raise a dozen kinds for what is damaged
         raise InputError(f"{path}: {NOT_WHOLE}: {one_line(error)}") from error
+    if text is None:
+        alone = "it has weights alone; give the model, or name the backbone and use "
+        raise SettingError(f"{path}: {NOT_WHOLE}: {alone}", Setting.WEIGHTS)
+    return config
 
 
 def _zip_config(data: bytes) -> bytes:
@@ -97,16 +99,14 @@ def _zip_config(data: bytes) -> bytes:
         return archive.read("config.json")
 
 
-def _h5_config(data: bytes, path: Path) -> bytes:
+def _h5_config(data: bytes) -> bytes | None:
+    """Return the configuration in an .h5; None when it has weights alone."""
     import h5py
 
     with h5py.File(io.BytesIO(data), "r") as top:
         found = top.attrs.get("model_config")
     if found is None:
-        raise SettingError(
-            f"{path}: {NOT_WHOLE}: it has weights alone; give the model, or name the backbone and use ",
-            Setting.WEIGHTS,
-        )
+        return None
     if not isinstance(found, str | bytes):
         raise TypeError("its configuration is no text")
     return found.encode() if isinstance(found, str) else bytes(found)
