@@ -1,12 +1,15 @@
-"""Owns the real inputs and trained bundles that tests share, each made once a session; refuses to fake them.
+"""Owns the real inputs and trained bundles that tests share, each made once a run; refuses to fake them.
 
-Loaded by ``pytest_plugins``. Inputs come from the cache of ``cloud_tools`` (its first run fetches them).
+Loaded by ``pytest_plugins``. Inputs come from the cache of ``cloud_tools`` (its first run fetches them). Workers that
+run side by side share what is made: the first that needs it makes it, the others wait.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 SIXTH = "red_woman"
 
@@ -38,7 +41,7 @@ def lite0_file() -> Path:
 @pytest.fixture(scope="session")
 def vtest_dataset_six(sample_video: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The crops of all six household members and four strangers."""
-    return _dataset(sample_video, tmp_path_factory.mktemp("datasets") / "six", ())
+    return made_once(tmp_path_factory, "dataset-six", lambda out: _dataset(sample_video, out, ()))
 
 
 @pytest.fixture(scope="session")
@@ -48,19 +51,37 @@ def vtest_dataset_five(sample_video: Path, tmp_path_factory: pytest.TempPathFact
     from cloud_tools.inputs import LABELS
 
     five = [name for name in load_labels(LABELS).household if name != SIXTH]
-    return _dataset(sample_video, tmp_path_factory.mktemp("datasets") / "five", five)
+    return made_once(tmp_path_factory, "dataset-five", lambda out: _dataset(sample_video, out, five))
 
 
 @pytest.fixture(scope="session")
 def bundle_one(vtest_dataset_five: Path, weights_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Release 1, trained on five people."""
-    return train_bundle(vtest_dataset_five, tmp_path_factory.mktemp("bundles") / "one", weights=str(weights_file))
+    weights = str(weights_file)
+    return made_once(
+        tmp_path_factory, "bundle-one", lambda out: train_bundle(vtest_dataset_five, out, weights=weights)
+    )
 
 
 @pytest.fixture(scope="session")
 def bundle_two(vtest_dataset_six: Path, bundle_one: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Release 2, trained on six people from release 1."""
-    return train_bundle(vtest_dataset_six, tmp_path_factory.mktemp("bundles") / "two", base=bundle_one)
+    return made_once(
+        tmp_path_factory, "bundle-two", lambda out: train_bundle(vtest_dataset_six, out, base=bundle_one)
+    )
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Return the folder ``name`` that all workers of this run share; ``make`` writes it, whole or not at all."""
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # a worker's own folder is inside that of the run
+    place = root / "shared" / name
+    place.parent.mkdir(exist_ok=True)
+    with FileLock(place.with_suffix(".lock")):
+        if not place.exists():
+            make(place)
+    return place
 
 
 def train_bundle(

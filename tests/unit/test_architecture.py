@@ -1,12 +1,17 @@
-"""What the import contracts of setup.cfg cannot see: on the device one module alone renames or activates a slot."""
+"""What the import contracts of setup.cfg cannot see: who renames on the device, sizes, and docs/architecture.md."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-AGENT = Path(__file__).parents[2] / "agent"
+ROOT = Path(__file__).parents[2]
+AGENT = ROOT / "agent"
+PACKAGES = ("agent", "cloud_tools", "contract", "edge_relay", "modelpatch")
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+MOST_MODULES, MOST_LINES = 20, 400
 OWNER = AGENT / "updates" / "slots.py"
 RENAMES = frozenset({"rename", "renames", "replace", "move", "atomic_folder"})
 
@@ -66,3 +71,32 @@ def test_slots_is_seen_to_rename() -> None:
 )
 def test_a_rename_is_told_from_what_only_has_its_name(line: str, found: bool) -> None:
     assert bool(list(renames(line))) is found
+
+
+def rooms() -> list[Path]:
+    """Return every folder with modules of ours."""
+    return sorted({path.parent for package in PACKAGES for path in (ROOT / package).rglob("*.py")})
+
+
+@pytest.mark.parametrize("room", rooms(), ids=lambda room: str(room.relative_to(ROOT)))
+def test_a_room_can_be_taken_in_at_a_glance(room: Path) -> None:
+    modules = [path for path in room.glob("*.py") if path.name != "__init__.py"]
+    assert len(modules) <= MOST_MODULES
+    assert [path.name for path in room.glob("*.py") if len(path.read_text().splitlines()) > MOST_LINES] == []
+
+
+@pytest.mark.parametrize("room", rooms(), ids=lambda room: str(room.relative_to(ROOT)))
+def test_the_map_names_every_room(room: Path) -> None:
+    package, *inner = room.relative_to(ROOT).parts
+    rows = [row for row in ARCHITECTURE.splitlines() if row.startswith(f"| `{package}")]
+    assert any(f"`{name}`" in row or f"{package}/{name}`" in row for row in rows for name in (inner or [package]))
+
+
+@pytest.mark.parametrize(("path", "name"), re.findall(r"\| `([a-z_0-9/]+\.py)` `(\w+)` \|", ARCHITECTURE))
+def test_who_does_it_is_where_the_map_says(path: str, name: str) -> None:
+    tree = ast.parse((ROOT / path).read_text())
+    assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+
+
+def test_the_map_answers_for_twenty_verbs() -> None:
+    assert len(re.findall(r"\| `[a-z_0-9/]+\.py` `\w+` \|", ARCHITECTURE)) >= 20
