@@ -142,7 +142,8 @@ def test_a_file_of_another_network_is_not_taken_for_the_model(precision: str) ->
 def by_precision(weights_file: Path, vtest_dataset_six: Path) -> dict[str, Backbone]:
     dataset = load_dataset(vtest_dataset_six)
     choices = {
-        name: BackboneChoice("mobilenetv2", str(weights_file), name) for name in ("float32", "float16", "int8")
+        name: BackboneChoice(backbone="mobilenetv2", weights=str(weights_file), precision=name)
+        for name in ("float32", "float16", "int8")
     }
     return {name: choose_backbone(choice, dataset) for name, choice in choices.items()}
 
