@@ -168,7 +168,9 @@ def test_a_rotten_time_floor_is_none(tmp_path: Path) -> None:
 
 
 def test_a_spoilt_dataset_is_an_error_of_ours(tmp_path: Path) -> None:
-    crop = Crop("crops/anna/1.png", "anna", 1, 0.5, "anna/0", "train", DIGEST)
+    crop = Crop(
+        file="crops/anna/1.png", person="anna", frame=1, time_s=0.5, visit="anna/0", split="train", pixels=DIGEST
+    )
     valid = Dataset(tmp_path, {"kind": "folder"}, (crop,)).to_bytes()
     for data in spoilt_json(valid):
         (tmp_path / DATASET).write_bytes(data)

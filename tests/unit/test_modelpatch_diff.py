@@ -51,6 +51,7 @@ def safetensors(tensors: dict[str, np.ndarray]) -> bytes:
 edits = st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 60), st.binary(max_size=60)), min_size=0, max_size=6)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.binary(max_size=3000), edits, st.sampled_from(["fast", "best"]))
 def test_any_edit_round_trips_and_is_never_larger_than_the_whole(old: bytes, changes: list, effort: str) -> None:
@@ -180,6 +181,7 @@ def _peak_kib(base: Path, patch: Path, target: Path) -> int:
     return int(done.stdout.split()[0])
 
 
+@pytest.mark.slow
 def test_memory_of_apply_does_not_grow_with_the_file(tmp_path: Path) -> None:
     """10 and 80 MB, every element of the first 2 MB changed: at most 8 MB between them, 64 MB in all."""
     peaks = []

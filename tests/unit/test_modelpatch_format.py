@@ -88,6 +88,7 @@ def test_a_flipped_bit_gives_an_error_or_the_exact_target(name: str) -> None:
     assert refused > 2 * len(patch)
 
 
+@pytest.mark.slow
 @settings(max_examples=1500)
 @given(st.sampled_from(VALID), st.integers(0, 2**32))
 def test_a_mutated_patch_never_succeeds_wrongly(name: str, seed: int) -> None:

@@ -36,6 +36,7 @@ def alarm() -> Iterator[None]:
     signal.signal(signal.SIGVTALRM, before)
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_damaged_patches_break_no_promise() -> None:
     command = [sys.executable, "-m", "tests.fuzz_patches", "--cases", str(CASES), "--seed", "1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)

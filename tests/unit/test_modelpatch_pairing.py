@@ -164,6 +164,7 @@ def bundle_of(index_name: str, folder: Path, seed: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_shard_is_diffed_by_tensors_when_its_index_is_there(tmp_path: Path) -> None:
     old, new = bundle_of("slots.index", tmp_path / "old", 1), bundle_of("slots.index", tmp_path / "new", 2)
     header = modelpatch.diff_file(old, new, tmp_path / "patch")

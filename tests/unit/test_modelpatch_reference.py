@@ -133,6 +133,7 @@ def test_both_decode_what_a_diff_makes(kind: str, seed: int, effort: str, featur
 SMALL = [v for name, v in HAND["valid"].items() if len(v.patch) < 400 and not name.startswith("zstd")]
 
 
+@pytest.mark.slow
 @settings(max_examples=1500)
 @given(st.sampled_from(SMALL), st.sampled_from(SMALL), st.integers(0, 2**32))
 def test_both_agree_on_damaged_patches(vector: Vector, donor: Vector, seed: int) -> None:
@@ -140,6 +141,7 @@ def test_both_agree_on_damaged_patches(vector: Vector, donor: Vector, seed: int)
     assert by_modelpatch(patch, vector.base) == by_reference(patch, vector.base)
 
 
+@pytest.mark.slow
 @settings(max_examples=2000)
 @given(st.sampled_from(SMALL), st.sampled_from(SMALL), st.integers(0, 2**32))
 def test_both_make_the_same_of_a_damaged_body_whose_digest_fits(vector: Vector, donor: Vector, seed: int) -> None:

@@ -195,6 +195,7 @@ def test_a_patch_that_is_no_smaller_than_the_file_is_not_offered(site: Site) -> 
     assert [patch for patch in target.patches if patch.file == "backbone.tflite"] == []
 
 
+@pytest.mark.slow
 def test_patches_start_from_the_newest_releases_and_from_what_channels_have(site: Site) -> None:
     digests = {version: site.publish(version).target.files["head.tflite"].sha256 for version in (1, 2)}
     for version in (3, 4, 5):

@@ -120,6 +120,7 @@ def test_a_release_is_compared_with_what_its_own_channel_has(measured: Measured)
     assert measured.channels == {"stable": 1, "beta": 3}
 
 
+@pytest.mark.slow
 def test_publish_says_whom_it_could_not_compare(measured: Measured) -> None:
     measured.publish(1, {"ann": entry(0.90), "ben": entry(0.9)})
     assert measured.publish(2, {"ann": entry(0.1, "c" * 16), "ben": entry(0.9)}) is Outcome.NEW

@@ -342,5 +342,5 @@ class SlotMachine(RuleBasedStateMachine):
                 assert self.record.refuses(version, digest(version)) is not None
 
 
-TestSlotMachine = SlotMachine.TestCase
+TestSlotMachine = pytest.mark.slow(SlotMachine.TestCase)
 TestSlotMachine.settings = settings(max_examples=150, stateful_step_count=40)

@@ -54,6 +54,7 @@ def table(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> Table:
     return reproduce_table1(("mobilenetv2",))
 
 
+@pytest.mark.slow
 def test_both_tools_are_measured_on_both_pairs_and_give_back_the_bytes(table: Table) -> None:
     assert [(row.files.split()[-1], row.tool) for row in table.rows] == [
         ("slots", HDIFFZ),
@@ -67,6 +68,7 @@ def test_both_tools_are_measured_on_both_pairs_and_give_back_the_bytes(table: Ta
     assert ours.saved == 1 - ours.patch / 112_000
 
 
+@pytest.mark.slow
 def test_bytes_that_did_not_come_back_are_told(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, table: Table
 ) -> None:
@@ -78,6 +80,7 @@ def test_bytes_that_did_not_come_back_are_told(
     assert table_page(found).count("DIFFERS") == 2
 
 
+@pytest.mark.slow
 def test_the_page_states_the_papers_figures_beside_the_measured_ones(table: Table) -> None:
     page = table_page(table)
     for text in ("2,626,854", "368,870", "2,257,984", "4,464,323", f"{table.rows[1].patch:,}", "equal"):
@@ -87,6 +90,7 @@ def test_the_page_states_the_papers_figures_beside_the_measured_ones(table: Tabl
     assert any("4,464,323" in line for line in table_lines(table))
 
 
+@pytest.mark.slow
 def test_json_holds_every_row(table: Table) -> None:
     body = json.loads(json.dumps(table.to_json()))
     assert [row["patch"] for row in body["rows"]] == [row.patch for row in table.rows]
