@@ -6,9 +6,9 @@ paho is imported where it is used: the relay reads addresses here and connects w
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from contract.errors import InputError, PeerError
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from paho.mqtt.reasoncodes import ReasonCode
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}
+# Signs that end or divide a URL, and how they are written in a user or a password.
+_ESCAPES = ", ".join(f"{sign} as {quote(sign, safe='')}" for sign in "#/?@:%[]")
+_OR_KEYS = ", or give them in the keys user and password, as they are"
 KEEPALIVE_S = 30  # a broker that vanished without a word is noticed after 1.5 times this
 
 
@@ -37,13 +40,16 @@ class BrokerAddress:
 def parse_broker(url: str) -> BrokerAddress:
     """Read a broker's URL; InputError when it is none. The text of the error never holds the password."""
     expected = "a broker is written mqtt://[user:password@]host[:port], or mqtts:// for TLS"
+    if "@" in url:
+        expected += f"; in user and password write {_ESCAPES}"
     try:
         parts = urlsplit(url)
         port = parts.port or PORTS.get(parts.scheme, 0)
         (parts.hostname or "").encode("idna")  # else only connecting finds that it can be no host name
     except ValueError as error:
         raise InputError(expected) from error
-    if parts.scheme not in PORTS or not parts.hostname or parts.path not in ("", "/"):
+    rest = parts.query or parts.fragment  # of a password with a sign, as like as not
+    if parts.scheme not in PORTS or not parts.hostname or parts.path not in ("", "/") or rest:
         raise InputError(expected)
     user, password = (unquote(text) if text else None for text in (parts.username, parts.password))
     return BrokerAddress(parts.hostname, port, parts.scheme == "mqtts", user, password)
@@ -51,17 +57,32 @@ def parse_broker(url: str) -> BrokerAddress:
 
 @dataclass(frozen=True)
 class MqttSettings:
-    """The table ``[mqtt]`` of a configuration; the broker as ``parse_broker`` reads it."""
+    """The table ``[mqtt]`` of a configuration; the broker as ``parse_broker`` reads it.
+
+    ``user`` and ``password`` are taken as they are, whatever signs are in them; "" is none.
+    """
 
     broker: str = "mqtt://localhost:1883"
+    user: str = ""
+    password: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         """Refuse what is no address; the text never holds the password."""
         self.address()
 
     def address(self) -> BrokerAddress:
-        """Return the broker's address; InputError when it is none."""
-        return parse_broker(self.broker)
+        """Return the broker's address; InputError when it is none, or tells of two users."""
+        try:
+            address = parse_broker(self.broker)
+        except InputError as error:
+            raise InputError(f"{error}{_OR_KEYS * ('@' in self.broker)}") from error
+        if not (self.user or self.password):
+            return address
+        if address.user is not None:
+            raise InputError("there is a user in broker already: leave it there, or in the keys user and password")
+        if not self.user:
+            raise InputError("a password needs a user")
+        return replace(address, user=self.user, password=self.password or None)
 
 
 def make_client(broker: BrokerAddress, client_id: str = "", make: "Callable[..., Client] | None" = None) -> "Client":
@@ -102,6 +123,18 @@ class Errand:
         """Leave ``payload`` at the broker (QoS 1, retained) and wait until it has acknowledged; as ``connect``."""
         self.client.publish(topic, payload, qos=1, retain=True)
         self._await_answer()
+
+    def retained(self, topic: str, limit_s: float) -> bytes | None:
+        """Return what the broker keeps on ``topic``, or None when nothing came in ``limit_s``; as ``connect``."""
+        found: list[bytes] = []
+        self.client.on_message = lambda *event: found.append(bytes(event[2].payload))
+        self.client.on_subscribe = lambda *event: self._answers.extend(event[3])
+        self.client.subscribe(topic)
+        self._await_answer()
+        end_s = time.monotonic() + limit_s
+        while not found and (left_s := end_s - time.monotonic()) > 0:
+            self.client.loop(left_s)
+        return found[0] if found else None
 
     def _await_answer(self) -> None:
         from paho.mqtt.client import error_string

@@ -159,9 +159,19 @@ def _members(value: Any) -> list[Any]:
 
 def check_http_url(url: str) -> None:
     """Refuse what is no http:// or https:// address of a host; ValueError says so."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:  # over 65535 it raises itself
-        raise ValueError(f"url {url[:200]!r} is not http://host:port or https://host")
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError as error:  # its text may hold a part of a password
+        raise ValueError(f"url {_without_account(url)!r} is not http://host:port or https://host") from error
+    if not good:
+        raise ValueError(f"url {_without_account(url)!r} is not http://host:port or https://host")
+
+
+def _without_account(url: str) -> str:
+    """Return a URL as an error shows it: without user and password, and not too long."""
+    scheme, slashes, rest = url.partition("://")
+    return f"{scheme}{slashes}{rest.rpartition('@')[2]}"[:200]
 
 
 def check_poll(poll_s: float) -> None:

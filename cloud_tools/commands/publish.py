@@ -35,7 +35,11 @@ if TYPE_CHECKING:
 )
 @click.option("--held-out", type=EXISTING_FOLDER, metavar="DATASET", help="Measure both releases anew on this.")
 @click.option("--accept-regression", is_flag=True, help="Publish even if somebody loses more than the margin.")
-@click.option("--broker", metavar="URL", help="mqtt://[user:password@]host[:port] to tell, or mqtts://.")
+@click.option(
+    "--broker",
+    metavar="URL",
+    help="mqtt://[user:password@]host[:port] to tell, or mqtts://; in a password # is written %23, / %2F, @ %40.",
+)
 @ONE_JSON_OBJECT
 def publish_command(
     bundle: Path,
