@@ -63,9 +63,10 @@ def stats_command(dataset: Path, as_json: bool) -> None:
 @click.option("--held-out", is_flag=True, help="Put every picture on the test side: a set to evaluate releases on.")
 @AS_JSON
 def import_command(folder: Path, out: Path, gap_s: float, held_out: bool, as_json: bool) -> None:
-    """Make the new dataset OUT from FOLDER: a folder of pictures for each person, or crops that an agent exported.
+    """Make the new dataset OUT from FOLDER: a folder of pictures for each person.
 
-    Pictures are JPEG, PNG or WebP, each of one person who fills it; strangers lie in the folder "unknown".
+    Pictures are JPEG, PNG or WebP, each of one person who fills it; strangers lie in the folder "unknown". A
+    crops.jsonl in FOLDER may name them instead.
     """
     from dataclasses import asdict
 

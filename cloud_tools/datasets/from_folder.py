@@ -19,6 +19,7 @@ from cloud_tools.datasets.duplicates import BITS, NEAR, Signs, part_sides, perce
 from cloud_tools.datasets.picture_folder import CROPS, PictureFile, Skipped, list_folder
 from cloud_tools.datasets.pictures import FILE, LINE, read_picture
 from cloud_tools.datasets.splits import TEST, TRAIN
+from cloud_tools.datasets.unset_clocks import believed
 from cloud_tools.datasets.visits import RULE, Taken, drop_gap, order_visits, split_pictures
 from cloud_tools.progress import Ticks, no_ticks
 from contract.errors import InputError
@@ -77,7 +78,7 @@ def import_folder(
     with atomic_folder(out) as building:
         items = _read_all(listed, building, skipped, ticks)
         items = _without_conflicts(items, skipped)
-        items = _without_copy_times(items)
+        items = _without_unset_clocks(_without_copy_times(items))
         if not items:
             _refuse(folder, skipped)
         crops, moved, how = _crops(items, gap_s, held_out, skipped)
@@ -151,6 +152,15 @@ def _without_copy_times(items: Sequence[_Item]) -> list[_Item]:
     if not times or max(times) - min(times) >= COPY_S:
         return list(items)
     return [replace(item, time_s=None, origin="") if item.origin == FILE else item for item in items]
+
+
+def _without_unset_clocks(items: Sequence[_Item]) -> list[_Item]:
+    """Forget times that only say how long a camera had been on."""
+    times = believed([item.time_s for item in items])
+    return [
+        item if time_s is not None else replace(item, time_s=None, origin="")
+        for item, time_s in zip(items, times, strict=True)
+    ]
 
 
 def _crops(

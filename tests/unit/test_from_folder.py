@@ -16,6 +16,7 @@ from cloud_tools.datasets.duplicates import BITS, NEAR, nearest, part_sides, per
 from cloud_tools.datasets.from_folder import Imported, import_folder
 from cloud_tools.datasets.pictures import KEPT_SIDE, name_time, read_picture
 from cloud_tools.datasets.splits import TEST, TRAIN
+from cloud_tools.datasets.unset_clocks import believed
 from cloud_tools.datasets.visits import BY_NAME, BY_TIME, BY_VISIT, Taken, order_visits, split_pictures
 from contract.errors import InputError
 from contract.manifest import UNKNOWN
@@ -325,6 +326,27 @@ def test_crops_that_an_agent_exports_are_read_line_by_line(tmp_path: Path) -> No
         "line": 20,
         "unknown": 1,
     }
+
+
+@pytest.mark.parametrize("year", [1970, 1980, 2000, 2010, 2024])
+def test_pictures_of_a_clock_that_was_never_set_are_split_by_name(tmp_path: Path, year: int) -> None:
+    for who, seed in (("anna", 0), ("bert", 1000)):
+        for visit in range(6):  # each after a power-up, so that all of them are in the year's first minute
+            for i in range(5):
+                taken = dt.datetime(year, 1, 1, 0, 0, 10 + 2 * i, tzinfo=dt.UTC)
+                save(tmp_path / "pictures" / who / f"visit{visit}_{i}.jpg", scene(seed + 10 * visit + i), taken)
+    made = import_folder(tmp_path / "pictures", tmp_path / "out")
+    assert made.dataset.source["split_by"] == {"anna": BY_NAME, "bert": BY_NAME}
+    assert made.dataset.source["times_from"] == {"unknown": 60}
+    sides = [crop.split for crop in made.dataset.crops if crop.person == "anna"]
+    assert (sides.count(TRAIN), sides.count(TEST)) == (18, 12)
+
+
+def test_a_new_year_that_goes_on_is_believed() -> None:
+    new_year = dt.datetime(2026, 1, 1, 0, 5, tzinfo=dt.UTC).timestamp()
+    later, unset = new_year + 3 * DAY_S, dt.datetime(2010, 1, 1, tzinfo=dt.UTC).timestamp()
+    assert believed([new_year, None, later, unset, 12.0]) == [new_year, None, later, None, None]
+    assert believed([]) == []
 
 
 def test_strangers_are_on_the_test_side_alone(pictures: Path, tmp_path: Path) -> None:
