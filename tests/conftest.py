@@ -1,5 +1,6 @@
 """What all tests share: the hypothesis profile, and no leftovers of the environment."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +15,10 @@ pytest_plugins = ["tests.training_fixtures"]
 settings.register_profile(
     "fixed", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
-settings.register_profile("explore", deadline=None, max_examples=2000)
-settings.load_profile("fixed")
+settings.register_profile(
+    "explore", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
 @pytest.fixture(params=KINDS)
