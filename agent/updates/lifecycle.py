@@ -34,6 +34,7 @@ class Outcome(enum.StrEnum):
     FELL_BACK = "slot.fell_back"
     NO_MODEL = "slot.no_model"
     DAMAGED = "slot.damaged"
+    ALLOWED = "release.allowed"
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,13 @@ class RollBackAsked:
 
 
 @dataclass(frozen=True)
+class Allowed:
+    """A person wants a release that is remembered as bad to be taken again."""
+
+    version: int
+
+
+@dataclass(frozen=True)
 class Damaged:
     """The files in a slot are no longer those of its release."""
 
@@ -117,6 +125,7 @@ Event = (
     | ProbationPassed
     | Failed
     | RollBackAsked
+    | Allowed
     | Damaged
 )
 

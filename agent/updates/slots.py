@@ -12,12 +12,13 @@ import hashlib
 import logging
 import shutil
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 from agent.updates.disk import disk_errors, forget_cached
-from agent.updates.lifecycle import Cleared, Damaged, Event, Materialised, Outcome, Transition
+from agent.updates.lifecycle import Allowed, Cleared, Damaged, Event, Materialised, Outcome, Transition
 from agent.updates.record import Held, Record, Slot, parse_record
 from agent.updates.state_machine import advance, rebuild
 from contract.errors import ConfigError, InputError, ReleaseError, StorageError
@@ -28,6 +29,7 @@ from contract.trust import VerifiedRelease
 
 logger = logging.getLogger("agent.slots")
 STATE_MOST_BYTES = 1 << 20
+LOOK_S = 0.1
 _QUIET = (Outcome.NOTHING, Outcome.CLEARED)
 _BLAMING = (Outcome.REJECTED, Outcome.ROLLED_BACK, Outcome.FELL_BACK)
 
@@ -220,6 +222,9 @@ class Slots:
         slot = event.slot if isinstance(event, Damaged | Materialised) else record.running
         held = record.held(slot) if slot else None
         level = logging.WARNING if transition.reason else logging.INFO
+        if isinstance(event, Allowed):
+            log_event(logger, transition.outcome, version=event.version)
+            return
         fields: dict[str, object] = {"slot": slot, "version": held.version if held else None}
         if record.trial:
             fields["attempts_left"] = record.trial.attempts_left
@@ -282,10 +287,25 @@ def _open_lock(path: Path) -> BinaryIO:
 
 def _lock(file: BinaryIO, data: Path) -> None:
     """Take the lock, which the kernel gives back however this process ends."""
+    for pause_s in (LOOK_S, LOOK_S, None):
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if pause_s is None:
+                raise InputError(f"an agent already runs on {data}") from error
+            time.sleep(pause_s)  # it may be `is_locked`, which lets go at once
+
+
+def is_locked(data: Path) -> bool:
+    """Return whether another process holds the slots in ``data``; False also where that cannot be seen."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise InputError(f"an agent already runs on {data}") from error
+        with (data / "lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def read_record(data: Path) -> Record | None:

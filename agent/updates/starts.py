@@ -32,7 +32,7 @@ class StartCount:
         before = self._read(digest)
         self._open = True
         try:
-            fields = {"v": 1, "digest": digest, "boot": _boot_id(), "starts": before + 1}
+            fields = {"v": 1, "digest": digest, "boot": boot_id(), "starts": before + 1}
             atomic_write(self._path, json_bytes(fields))
         except OSError as error:
             log_event(logger, "starts.uncounted", logging.WARNING, reason=error)
@@ -48,13 +48,13 @@ class StartCount:
     def _read(self, digest: str) -> int:
         try:
             fields = Fields(parse_object(read_capped(self._path, 1000), "starts.json"), "starts.json")
-            same = (fields.sha256("digest"), fields.text("boot")) == (digest, _boot_id())
+            same = (fields.sha256("digest"), fields.text("boot")) == (digest, boot_id())
             return fields.integer("starts") if same else 0
         except (OSError, InputError):
             return 0
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
     """Return what the kernel calls this boot, or an empty text where it does not say."""
     try:
         return BOOT_ID.read_text().strip()

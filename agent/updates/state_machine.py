@@ -20,6 +20,7 @@ Refuses files, sockets and the clock; ``agent.updates.slots`` persists what come
     Failed, RollBackAsked             RUNNING: to the other slot if it holds a proven release that is not bad;
                                       Failed without one changes nothing (this run goes on without a model)
     Damaged                           RUNNING: as Failed, without blame; to WATCHING when there is no other
+    Allowed                           all: a release is no longer bad; nothing else changes
 
 Anything else is a TransitionError: a fault of ours, never of a release.
 """
@@ -27,6 +28,7 @@ Anything else is a TransitionError: a fault of ours, never of a release.
 from dataclasses import replace
 
 from agent.updates.lifecycle import (
+    Allowed,
     Cleared,
     Damaged,
     Ended,
@@ -79,6 +81,8 @@ def advance(record: Record, event: Event) -> Transition:
             return _roll_back(record, reason) if record.trial else _fall_back(record, reason)
         case RollBackAsked():
             return _roll_back_asked(record, event)
+        case Allowed(version):
+            return _allowed(record, version)
         case Damaged(slot):
             return _damaged(record, slot)
 
@@ -166,6 +170,13 @@ def _roll_back_asked(record: Record, event: Event) -> Transition:
         raise TransitionError(f"{type(event).__name__}: no other slot holds a proven release")
     reason = "rolled back by hand"
     return _roll_back(record, reason) if record.trial else _fall_back(record, reason)
+
+
+def _allowed(record: Record, version: int) -> Transition:
+    kept = tuple(bad for bad in record.bad if bad.version != version)
+    if kept == record.bad:
+        raise TransitionError(f"Allowed: release {version} is not remembered as bad")
+    return Transition(replace(record, bad=kept), Outcome.ALLOWED)
 
 
 def _damaged(record: Record, slot: Slot) -> Transition:

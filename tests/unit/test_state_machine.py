@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from agent.updates.lifecycle import (
+    Allowed,
     Cleared,
     Damaged,
     Ended,
@@ -166,6 +167,21 @@ def test_rolling_back_by_hand_needs_somewhere_to_go() -> None:
         advance(committed(1), RollBackAsked())
 
 
+def test_a_release_that_was_left_by_hand_is_gone_back_to_once_it_is_allowed() -> None:
+    record = after(committed(1, 2), RollBackAsked())
+    assert record.fallback is None, "a second roll back leads nowhere"
+    step = advance(record, Allowed(2))
+    assert step.outcome is Outcome.ALLOWED
+    assert step.record.refuses(2, digest(2)) is None
+    assert after(step.record, RollBackAsked()).active is Slot.B
+
+
+@pytest.mark.parametrize("version", [0, 1, 3])
+def test_only_a_release_that_is_bad_can_be_allowed(version: int) -> None:
+    with pytest.raises(TransitionError, match="not remembered as bad"):
+        advance(after(committed(1, 2), RollBackAsked()), Allowed(version))
+
+
 def test_the_slot_in_use_is_never_cleared() -> None:
     with pytest.raises(TransitionError):
         advance(committed(1), Cleared(Slot.A))
@@ -306,6 +322,17 @@ class SlotMachine(RuleBasedStateMachine):
     @rule()
     def roll_back_by_hand(self) -> None:
         self.step(RollBackAsked())
+
+    @precondition(lambda self: self.record.bad)
+    @rule(data=st.data())
+    def allow_by_hand(self, data: st.DataObject) -> None:
+        """A person allows a bad release again; every other one stays as it is."""
+        allowed = data.draw(st.sampled_from(self.record.bad))
+        before = self.record
+        self.step(Allowed(allowed.version))
+        assert self.record == replace(before, bad=tuple(bad for bad in before.bad if bad != allowed))
+        if allowed.version > self.record.refused_up_to:
+            self.known_bad.discard(allowed.digest)
 
     @rule(slot=st.sampled_from(list(Slot)))
     def disk_breaks(self, slot: Slot) -> None:
