@@ -1,6 +1,7 @@
 """Owns what each command of the agent does with its parts; the parts know nothing of each other's wiring."""
 
 import dataclasses
+import datetime as dt
 import json
 import logging
 import os
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agent.config import AgentConfig
-from agent.updates.lifecycle import RollBackAsked
+from agent.updates.lifecycle import Allowed, RollBackAsked
 from agent.updates.plan import Reason
 from agent.updates.progress import Progress
 from agent.updates.record import Record, Slot
@@ -29,6 +30,7 @@ def run(config: AgentConfig) -> int:
     Raises:
         InputError: an agent runs on the data folder already, or the source is no camera and no video.
         PeerError: the camera gives no more frames.
+        KeyboardInterrupt: it was Ctrl-C.
     """
     from agent.camera.camera import open_camera
     from agent.wiring import Agent
@@ -38,20 +40,37 @@ def run(config: AgentConfig) -> int:
         slots.check()
         ending = threading.Event()
         # The camera comes first: one that fails must not spend an attempt of a trial.
-        with open_camera(config.camera) as camera, _ended_by_signals(ending, camera.stop):
+        with open_camera(config.camera) as camera, _ended_by_signals(ending, camera.stop) as signals:
             Agent(config, slots, ending).watch(camera)
+    if signal.SIGINT in signals:
+        raise KeyboardInterrupt  # in order, all the same
     return 0
 
 
 def status(config: AgentConfig, *, as_json: bool) -> int:
     """Print the state of the device; an agent may be running."""
     from agent import status as view
-    from agent.updates.progress import last_update
 
-    if as_json:
-        print(json.dumps(view.status(config.data), indent=1))
-    else:
-        print(view.table(read_record(config.data), last_update(config.data)))
+    print(json.dumps(view.status(config.data), indent=1) if as_json else view.table(config.data))
+    return 0
+
+
+def pause(config: AgentConfig, words: list[str]) -> int:
+    """Begin a pause, or end it (``off``); an agent that runs, now or later, obeys.
+
+    Raises:
+        InputError: the words say no length.
+        StorageError: the disk refused.
+    """
+    from agent.pause import begin_pause, end_pause, read_length
+
+    if words == ["off"]:
+        print("the pause is over" if end_pause(config.data) else "there was no pause")
+        return 0
+    now = dt.datetime.now().astimezone()
+    begun = begin_pause(config.data, read_length(words, now))
+    end = None if begun.until is None else now + dt.timedelta(seconds=begun.seconds)
+    print(f"nobody is looked at until {end:%Y-%m-%d %H:%M}" if end else "nobody is looked at until `agent pause off`")
     return 0
 
 
@@ -85,22 +104,55 @@ def install(config: AgentConfig, bundle: Path | None) -> int:
 
 
 def rollback(config: AgentConfig) -> int:
-    """Go back to the release in the other slot; the one left is remembered as bad.
+    """Go back to the release in the other slot; the one left is remembered as bad, until `agent allow` forgets it.
 
     Raises:
-        InputError: an agent runs, or no other slot holds a release that was committed once.
+        InputError: an agent runs, or no other slot holds a release that was committed once and is not bad.
     """
     start_logging(logging.WARNING)
     with open_slots(config.data, config.model.name, config.trial.attempts) as slots:
         slots.check()
         if slots.record.fallback is None:
-            raise InputError("no other slot holds a release to go back to")
+            raise InputError(_no_fallback(slots.record))
         transition = slots.apply(RollBackAsked())
-        slot = transition.record.active
-        held = transition.record.held(slot) if slot else None
+        record = transition.record
+        held = record.held(record.active) if record.active else None
         Progress(config.data).moved(transition)
-        print(f"release {held.version if held else '?'} in slot {slot} runs from the next start on")
+        print(f"release {held.version if held else '?'} in slot {record.active} runs from the next start on")
+        left = record.bad[-1].version
+        print(f"release {left} is remembered as bad; `agent allow {left}` forgets that, so that it may come back")
     return 0
+
+
+def _no_fallback(record: Record) -> str:
+    """Say why there is nothing to go back to, and what would help."""
+    other = record.held(record.running.other) if record.running else None
+    if other and any(bad.digest == other.digest for bad in record.bad):
+        return f"release {other.version} in the other slot is remembered as bad: `agent allow {other.version}` first"
+    return "no other slot holds a release to go back to"
+
+
+def allow(config: AgentConfig, version: int) -> int:
+    """Forget that a release is bad: the next update may take it, and a roll back may go to it.
+
+    Raises:
+        InputError: an agent runs, or the release is not remembered as bad.
+    """
+    start_logging(logging.WARNING)
+    with open_slots(config.data, config.model.name, config.trial.attempts) as slots:
+        record = slots.record
+        if all(bad.version != version for bad in record.bad):
+            raise InputError(_not_bad(record, version))
+        slots.apply(Allowed(version))
+        print(f"release {version} is no longer remembered as bad: an update may take it, `agent rollback` too")
+    return 0
+
+
+def _not_bad(record: Record, version: int) -> str:
+    if 0 < version <= record.refused_up_to:
+        return f"{record.refuses(version)}; which ones is no longer known: a newer release is needed"
+    known = ", ".join(str(bad.version) for bad in sorted(record.bad, key=lambda bad: bad.version)) or "none"
+    return f"release {version} is not remembered as bad here (these are: {known})"
 
 
 def check(config: AgentConfig, *, as_json: bool) -> int:
@@ -148,20 +200,21 @@ class _ByteCounter:
 
 
 @contextmanager
-def _ended_by_signals(ending: threading.Event, stop: Callable[[], None]) -> Iterator[None]:
+def _ended_by_signals(ending: threading.Event, stop: Callable[[], None]) -> Iterator[list[int]]:
     """Let SIGTERM and Ctrl-C set ``ending`` and call ``stop``: the loop ends after the frame that it is at.
+
+    Return the list of the signals that came.
 
     A handler runs between any two steps of the main thread, in the middle of a log line or with a lock held: to log
     or to take that lock there fails, or waits for ever. It writes one byte, and a thread does the rest.
     """
     reading, writing = os.pipe()
-    asked = False
+    asked: list[int] = []
 
     def ask(number: int, stack: object) -> None:
-        nonlocal asked
-        if asked:
+        asked.append(number)
+        if len(asked) > 1:
             raise KeyboardInterrupt  # asked twice: whatever hangs must not keep us
-        asked = True
         os.write(writing, bytes((number,)))
 
     def end() -> None:
@@ -174,7 +227,7 @@ def _ended_by_signals(ending: threading.Event, stop: Callable[[], None]) -> Iter
     ender.start()
     before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
+        yield asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,36 +1,49 @@
-"""Owns `agent doctor`: looks at everything the agent needs and says what is wrong with it. Refuses to mend or change.
+"""Owns `agent doctor`: looks at everything `agent run` needs, as the user who asks, and says what is wrong and what
+to do about it. Refuses to mend or change.
 
 Each check is independent: a broker that is down does not hide a clock that is wrong. It may run beside an agent, so
-it works on a copy of the trusted metadata and takes no lock.
+it works on a copy of the trusted metadata, takes no lock and leaves the camera to the agent.
 """
 
 import datetime as dt
+import os
+import pwd
 import shutil
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
+from agent import live
+from agent.clock import WRITTEN, is_set
 from agent.config import AgentConfig
 from agent.updates.disk import free_bytes
 from agent.updates.plan import Policy
 from agent.updates.selftest import run_selftest
 from agent.updates.slots import read_record, slot_problem
 from contract.broker import connected
-from contract.errors import InputError, KinwatchError, PeerError, StorageError, one_line
+from contract.errors import InputError, KinwatchError, PeerError, StorageError, missing_package, one_line
+from contract.messages import DeviceStatus, Presence
+from contract.preprocess import Image
 from contract.release import DEVICE_HEADER
+from contract.topics import status_topic
 from contract.trust import TrustedSite
 
 LIMIT_S = 5.0
+RETAINED_S = 1.0  # a broker sends what it keeps at once
+LEAST_SPREAD = 2.0  # grey levels: the standard deviation of a picture that shows nothing at all is below
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One check: what, whether it is well, and what was seen."""
+    """One check: what, whether it is well, what was seen, and what to do where it is not."""
 
     name: str
     ok: bool
     text: str
+    advice: str = ""
 
 
 def examine(config: AgentConfig) -> list[Finding]:
@@ -40,20 +53,60 @@ def examine(config: AgentConfig) -> list[Finding]:
 
 def check(name: str, config: AgentConfig) -> Finding:
     """Make the check called ``name``; what goes wrong in it is what it found."""
+    look, advice = _CHECKS[name]
     try:
-        return Finding(name, True, _CHECKS[name](config))
+        return Finding(name, True, look(config))
     except (KinwatchError, OSError) as error:
-        return Finding(name, False, one_line(error))
+        return Finding(name, False, one_line(error), advice)
+    except ModuleNotFoundError as error:
+        return Finding(name, False, missing_package("agent", error))
 
 
 def table(findings: list[Finding]) -> str:
-    """Return the findings for a person, a line each."""
-    return "\n".join(f"{'ok  ' if f.ok else 'FAIL'}  {f.name:<8}  {f.text}" for f in findings)
+    """Return the findings for a person, a line each, and one more with what to do."""
+    lines = []
+    for found in findings:
+        lines.append(f"{'ok  ' if found.ok else 'FAIL'}  {found.name:<8}  {found.text}")
+        lines += [f"      {'':<8}  -> {found.advice}"] * bool(found.advice)
+    return "\n".join(lines)
+
+
+def _data(config: AgentConfig) -> str:
+    user = _user()
+    if not config.data.exists():
+        above = _nearest(config.data)
+        if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
+            raise StorageError(f"{config.data}: {user} cannot make it: {above} is no folder that they may write")
+        return f"{config.data}: {user} can make it"
+    try:
+        with tempfile.TemporaryFile(dir=config.data) as file:
+            file.write(b"x")
+            file.flush()
+    except OSError as error:
+        raise StorageError(f"{config.data}: {user} cannot write there: {error.strerror}") from error
+    foreign = [path.name for path in sorted(config.data.iterdir()) if not _may_use(path)]
+    if foreign:
+        raise StorageError(f"{config.data}: {user} cannot read and write what is there: {', '.join(foreign[:5])}")
+    return f"{config.data}: {user} can write there"
+
+
+def _may_use(path: Path) -> bool:
+    return os.access(path, os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0))
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"user {os.geteuid()}"
+
+
+def _nearest(path: Path) -> Path:
+    return next(above for above in (path, *path.parents) if above.exists())
 
 
 def _disk(config: AgentConfig) -> str:
-    folder = next(path for path in (config.data, *config.data.parents) if path.exists())
-    free = free_bytes(folder)
+    free = free_bytes(_nearest(config.data))
     least = Policy(config.model.name, config.id).reserve_bytes
     if free < least:
         raise StorageError(f"{free / 1e6:.0f} MB are free, {least / 1e6:.0f} MB must stay free")
@@ -62,6 +115,8 @@ def _disk(config: AgentConfig) -> str:
 
 def _clock(config: AgentConfig) -> str:
     now = dt.datetime.now(dt.UTC)
+    if not is_set(now.timestamp()):
+        raise InputError(f"it says {now:%Y-%m-%d %H:%M} UTC, before this program was written ({WRITTEN:%Y}): not set")
     floor = _site(config, config.data / "trust").floor()
     if now < floor:
         raise InputError(f"it says {now:%Y-%m-%d %H:%M}, but {floor:%Y-%m-%d %H:%M} UTC was signed already: set it")
@@ -75,13 +130,35 @@ def _runtime(config: AgentConfig) -> str:
 
 
 def _camera(config: AgentConfig) -> str:
+    running = live.ask(config.data)
+    if running is not None:
+        return _camera_of(running, config.camera.source)
     from agent.camera.camera import open_camera
 
+    end_s = time.monotonic() + LIMIT_S
     with open_camera(config.camera) as camera:
-        frame = next(iter(camera), None)
-    if frame is None:
-        raise PeerError(f"{config.camera.source}: it opens and gives no frame")
-    return f"{config.camera.source}: {frame.image.shape[1]}x{frame.image.shape[0]}"
+        frames = takewhile(lambda frame: time.monotonic() < end_s, camera)
+        return _changing((frame.image for frame in frames), config.camera.source)
+
+
+def _camera_of(facts: dict[str, object], source: str) -> str:
+    if facts.get("camera") == "stalled":
+        raise PeerError(f"{source}: the agent that runs here gets no frames from it")
+    return f"{source}: the agent that runs here has it, at {facts.get('fps', '?')} frames a second"
+
+
+def _changing(images: Iterable[Image], source: str) -> str:
+    """Return the picture's size once two pictures differ: a sensor's noise, or a film's motion, does that soon."""
+    first, count = None, 0
+    for image in images:
+        count += 1
+        first = image if first is None else first
+        if (image != first).any() and float(image.std()) >= LEAST_SPREAD:
+            return f"{source}: {image.shape[1]}x{image.shape[0]}, and the picture changes"
+    if first is None:
+        raise PeerError(f"{source}: it opens and gives no frame")
+    shows = "one colour" if float(first.std()) < LEAST_SPREAD else "the same picture"
+    raise PeerError(f"{source}: {count} frames in {LIMIT_S:g} s, and all of them show {shows}")
 
 
 def _relay(config: AgentConfig) -> str:
@@ -99,6 +176,24 @@ def _broker(config: AgentConfig) -> str:
     address = config.mqtt.address()
     with connected(address, LIMIT_S):
         return str(address)
+
+
+def _identity(config: AgentConfig) -> str:
+    """Look for another device of this name: the broker would throw out the one for the other, again and again."""
+    if live.ask(config.data) is not None:
+        return f"{config.id} is online: it is the agent that runs here"
+    try:
+        with connected(config.mqtt.address(), LIMIT_S) as errand:
+            kept = errand.retained(status_topic(config.id), RETAINED_S)
+    except PeerError:
+        return f"{config.id}: not known whether it is used twice, for the broker does not answer"
+    try:
+        online = kept is not None and DeviceStatus.parse(kept).status is Presence.ONLINE
+    except InputError:
+        online = False
+    if online:
+        raise InputError(f"{config.id} is online at the broker, and no agent runs here: another device has this id")
+    return f"{config.id} is used once"
 
 
 def _model(config: AgentConfig) -> str:
@@ -119,12 +214,24 @@ def _site(config: AgentConfig, folder: Path) -> TrustedSite:
     return TrustedSite(config.relay.url, config.relay.root, folder, timeout_s=LIMIT_S, headers=headers)
 
 
-_CHECKS: dict[str, Callable[[AgentConfig], str]] = {  # in the order in which a person would mend things
-    "disk": _disk,
-    "clock": _clock,
-    "runtime": _runtime,
-    "camera": _camera,
-    "relay": _relay,
-    "broker": _broker,
-    "model": _model,
+# In the order in which a person would mend things: the check, and what to do when it fails.
+_CHECKS: dict[str, tuple[Callable[[AgentConfig], str], str]] = {
+    "data": (
+        _data,
+        "give the folder and what is in it to the user who runs the agent (chown -R), or name another `data`",
+    ),
+    "disk": (_disk, "free some space, or put `data` on a larger disk"),
+    "clock": (
+        _clock,
+        "set it: let the network do it (timedatectl set-ntp true), or date -s; times are wrong until then",
+    ),
+    "runtime": (_runtime, "pip install 'kinwatch[agent]' in the agent's own environment"),
+    "camera": (_camera, "look at cable, cover and [camera] source; a user who may use cameras is in the group video"),
+    "relay": (
+        _relay,
+        "look at [relay] url and root, and whether edge_relay runs there; without it nothing is updated",
+    ),
+    "broker": (_broker, "look at [mqtt] broker, user and password, and whether a broker runs there"),
+    "identity": (_identity, "give each device an `id` of its own; after a crash wait a minute and look again"),
+    "model": (_model, "`agent check` names the file; the next start fetches it again where the relay has it"),
 }

@@ -1,40 +1,53 @@
-"""Owns what `agent status` says: the record and the last update, read without the lock. Refuses to change them."""
+"""Owns what `agent status` says: who runs now, the record and the last update. Refuses to change them."""
 
 from pathlib import Path
 from typing import Any
 
+from agent import live
 from agent.updates.lifecycle import state
 from agent.updates.progress import last_update
 from agent.updates.record import Record, Slot, describe
-from agent.updates.slots import read_record
+from agent.updates.slots import is_locked, read_record
+
+NOT_RUNNING = "not running"
+LOCKED = "locked"  # a command such as `install` is at work, or an agent that does not answer
 
 
 def status(data: Path) -> dict[str, Any]:
     """Return the state of the device whose data folder is ``data``.
 
+    ``state`` is where the running agent is (watching, running, trial, probation), or that none runs; the rest says
+    what the next start finds. ``live`` is what the agent says of itself.
+
     Raises:
         InputError: the state file is damaged (the next start rebuilds it).
         StorageError: it cannot be read.
     """
-    record = read_record(data)
-    if record is None:
-        return {"state": "new", "version": None, "slots": {}, "last_update": last_update(data)}
-    running = record.held(record.running) if record.running else None
+    record, facts = read_record(data), live.ask(data)
+    running = record.held(record.running) if record and record.running else None
     return {
-        "state": state(record).name.lower(),
+        "state": _state(data, record, facts),
+        "live": facts or None,
         "version": running.version if running else None,
         "digest": running.digest if running else None,
-        **describe(record),
+        **describe(record or Record("")),
         "last_update": last_update(data),
     }
 
 
-def table(record: Record | None, last: dict[str, Any] | None) -> str:
-    """Return the same for a person, a line a fact."""
+def _state(data: Path, record: Record | None, facts: dict[str, Any] | None) -> str:
+    if facts is None:
+        return LOCKED if is_locked(data) else NOT_RUNNING
+    return state(record or Record("")).name.lower()
+
+
+def table(data: Path) -> str:
+    """Return the same for a person, a line a fact; errors as ``status``."""
+    record, facts, last = read_record(data), live.ask(data), last_update(data)
+    lines = [f"agent       {_state_line(_state(data, record, facts), facts)}", *_live_lines(facts or {})]
     if record is None:
-        return "no release was ever installed here"
-    lines = [f"model       {record.model}", f"state       {state(record).name.lower()}"]
-    lines += [f"slot {slot}      {_slot_line(record, slot)}" for slot in Slot]
+        return "\n".join([*lines, "slots       no release was ever installed here"])
+    lines += [f"model       {record.model}", *(_slot_line(record, slot, facts) for slot in Slot)]
     if record.trial:
         lines.append(f"trial       release {record.trial.version}, {record.trial.attempts_left} starts left")
     lines += [f"bad         release {bad.version}: {bad.reason}" for bad in record.bad]
@@ -45,9 +58,30 @@ def table(record: Record | None, last: dict[str, Any] | None) -> str:
     return "\n".join(lines)
 
 
-def _slot_line(record: Record, slot: Slot) -> str:
+def _state_line(told: str, facts: dict[str, Any] | None) -> str:
+    if told == LOCKED:
+        return "locked: `agent install` or another command is at work, or an agent that does not answer"
+    if facts is None:
+        return NOT_RUNNING
+    return (
+        f"{told}, since {facts['running_s']:.0f} s, process {facts['pid']}" if facts else f"{told}; ask as its user"
+    )
+
+
+def _live_lines(facts: dict[str, Any]) -> list[str]:
+    if not facts:
+        return []
+    age = "none yet" if facts["last_frame_s"] is None else f"the last one {facts['last_frame_s']:.1f} s ago"
+    seen = facts["last_sighting"]
+    lines = [f"camera      {facts['camera']}: {facts['fps']:g} frames a second, {age}"]
+    lines.append(f"last seen   {seen['label']} at {seen['time']}" if seen else "last seen   nobody since it started")
+    return lines + ["paused      nobody is looked at; `agent pause off` ends it"] * bool(facts["paused"])
+
+
+def _slot_line(record: Record, slot: Slot, facts: dict[str, Any] | None) -> str:
     held = record.held(slot)
     if held is None:
-        return "empty"
-    marks = ["runs"] * (slot is record.running) + ["committed"] * (slot is record.active) + ["proven"] * held.proven
-    return f"release {held.version} {held.digest[:12]} {', '.join(marks)}".rstrip()
+        return f"slot {slot}      empty"
+    runs = "runs at the next start" if facts is None else "runs"
+    marks = [runs] * (slot is record.running) + ["committed"] * (slot is record.active) + ["proven"] * held.proven
+    return f"slot {slot}      release {held.version} {held.digest[:12]} {', '.join(marks)}".rstrip()

@@ -49,6 +49,8 @@ class Watch:
         on_motion: Callable[[bool], None],
         on_metrics: Callable[[Metrics], None],
         on_tick: Callable[[], None] = lambda: None,
+        on_frame: Callable[[], None] = lambda: None,
+        paused: Callable[[], bool] = lambda: False,
     ) -> None:
         self._running = running
         self._step = step
@@ -56,6 +58,8 @@ class Watch:
         self._on_motion = on_motion
         self._on_metrics = on_metrics
         self._on_tick = on_tick
+        self._on_frame = on_frame
+        self._paused = paused
         self._moving = False
         self._proving: tuple[tuple[str, Phase], Proving] | None = None
         self._since_report = _SinceReport()
@@ -75,9 +79,24 @@ class Watch:
                 return
 
     def frame(self, frame: Frame) -> None:
-        """Take one frame through everything; the swap to an offered model comes before it, never within."""
+        """Take one frame through everything; the swap to an offered model comes before it, never within.
+
+        While paused nobody is looked at and no trial goes on, but frames are counted and feed the watchdog.
+        """
         self._running.take()
+        self._on_frame()
         begin = time.monotonic()
+        if self._paused():
+            self._tell_motion(False)
+        else:
+            self._look(frame)
+        self._since_report.busy_s += time.monotonic() - begin
+        self._since_report.frames += 1
+        self._frames += 1
+        self._feed()
+        self._report()
+
+    def _look(self, frame: Frame) -> None:
         try:
             result = self._step(frame)
             self._prove(frame, result.crops_classified)
@@ -87,11 +106,6 @@ class Watch:
             self._since_report.crops += result.crops_classified
             self._crops += result.crops_classified
             self._tell_motion(result.motion)
-        self._since_report.busy_s += time.monotonic() - begin
-        self._since_report.frames += 1
-        self._frames += 1
-        self._feed()
-        self._report()
 
     def _prove(self, frame: Frame, crops: int) -> None:
         """Count a good frame for the trial under way, running its model on the centre when nobody walks by."""

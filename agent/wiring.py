@@ -14,9 +14,12 @@ from dataclasses import replace
 from functools import partial
 
 from agent.camera.camera import Camera
+from agent.clock import is_set
 from agent.config import AgentConfig
 from agent.home.metrics import StageTimes
 from agent.home.reporter import Reporter
+from agent.live import Live
+from agent.pause import PauseSwitch
 from agent.updates.download import Downloads
 from agent.updates.installer import Installer
 from agent.updates.lifecycle import Transition
@@ -97,6 +100,9 @@ class Agent:
         self.schedule = UpdateSchedule(installer, config.relay.poll_s)
         self._times = StageTimes()
         self._started_s = time.monotonic()
+        self._switch = PauseSwitch(config.data)
+        self._paused = False
+        self._live = Live(config.data, config.camera.stalled_s, lambda: self._paused)
 
     def watch(self, camera: Camera) -> None:
         """Watch until the camera ends.
@@ -111,12 +117,15 @@ class Agent:
             on_motion=self.reporter.motion,
             on_metrics=lambda metrics: self._metrics(metrics, camera),
             on_tick=self._tick,
+            on_frame=self._live.frame,
+            paused=self.paused,
         )
         self.reporter.start(self.schedule.notice)
         try:
-            self.running.start()
-            self.schedule.start()
-            self._run(watch, camera)
+            with self._live:
+                self.running.start()
+                self.schedule.start()
+                self._run(watch, camera)
         finally:
             self.pipeline.finish()
             self.schedule.end()
@@ -131,7 +140,18 @@ class Agent:
             raise
         self.running.ended()
 
+    def paused(self) -> bool:
+        """Return whether a person wants nobody to be looked at now; who was being followed is decided first."""
+        paused = self._switch.paused()
+        if paused and not self._paused:
+            self.pipeline.finish()
+        self._paused = paused
+        return paused
+
     def _sighted(self, sighting: Sighting) -> None:
+        if not is_set(time.time()):
+            sighting = replace(sighting, clock_set=False)
+        self._live.sighted(sighting)
         self.log.write(sighting)
         self.reporter.sighting(sighting)
 

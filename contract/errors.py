@@ -8,18 +8,18 @@
     ├── StorageError         the disk: full, read-only, vanished
     └── ReleaseError         a release does not run on this device (contract, self-test, trial)
 
-Foreign exceptions are translated where they enter, with ``from``; ``modelpatch.PatchError`` keeps its own tree.
+Foreign exceptions are translated where they enter, with ``from``; ``modelpatch.PatchError`` keeps its own tree. It is
+imported where it is needed: until a program's ``__main__`` has this module, it cannot tell of Ctrl-C in one line.
 """
 
 import errno
 import sys
 from collections.abc import Callable
 
-from modelpatch.errors import PatchError
-
 EXTRAS = {"agent": "agent", "edge_relay": "relay", "cloud_tools": "cloud"}  # of setup.cfg, by program
 MOST_FOREIGN = 200  # characters of a library's own words
 EXIT_DONE, EXIT_FAILED, EXIT_CONFIG = 0, 1, 78
+EXIT_INTERRUPTED = 130  # as a shell says it: 128 and the number of SIGINT
 
 
 class KinwatchError(Exception):
@@ -58,6 +58,8 @@ def describe_os_error(error: OSError) -> str:
 
 def one_line(error: BaseException) -> str:
     """Say in one line what went wrong: our own text whole, a refused file's as above, a library's shortened."""
+    from modelpatch.errors import PatchError
+
     if isinstance(error, KinwatchError | PatchError):
         return " ".join(str(error).splitlines())
     if isinstance(error, OSError) and error.errno is not None:
@@ -81,10 +83,23 @@ def missing_package(program: str, error: ModuleNotFoundError) -> str:
 def run_command(name: str, command: Callable[[], int | None]) -> int:
     """Run ``command`` and turn our errors into one line on stderr and an exit code.
 
+    What ``command`` imports is imported within: that takes most of a short command's time, so that is when a person
+    who changed their mind presses Ctrl-C.
+
     Returns:
         What ``command`` returned (``None`` counts as 0), 78 for ConfigError, 1 for any other error of ours and
         for errors of the operating system, 130 when a person pressed Ctrl-C.
     """
+    try:
+        return _translated(name, command)
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _translated(name: str, command: Callable[[], int | None]) -> int:
+    from modelpatch.errors import PatchError
+
     try:
         return command() or EXIT_DONE
     except ConfigError as error:
@@ -94,7 +109,5 @@ def run_command(name: str, command: Callable[[], int | None]) -> int:
     except ModuleNotFoundError as error:
         print(missing_package(name, error), file=sys.stderr)
         return EXIT_FAILED
-    except KeyboardInterrupt:
-        line, code = "interrupted", 130
     print(f"{name}: {line}", file=sys.stderr)
     return code

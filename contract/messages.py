@@ -201,7 +201,8 @@ class Sighting:
     ``confidence``: mean probability of ``label`` over ``crops`` crops (for ``unknown``: of the likeliest member).
     ``frame`` and ``box`` (x, y, width, height in pixels): the newest frame that was voted on, and where in it.
     ``first_frame``, ``last_frame``: indexes of frames. ``first_seen``, ``last_seen``: UTC, ISO 8601.
-    ``upgrade``: it corrects an earlier sighting of the same track.
+    ``upgrade``: it corrects an earlier sighting of the same track. ``clock_set`` False: the device's clock was never
+    set (it starts in 1970), so that the times tell only what was before what.
     """
 
     device: str
@@ -217,10 +218,14 @@ class Sighting:
     first_seen: str
     last_seen: str
     upgrade: bool = False
+    clock_set: bool = True
 
     def encode(self) -> bytes:
-        """Return the payload; the confidence is rounded to four digits."""
-        return _encode(**{**vars(self), "confidence": round(self.confidence, 4)})
+        """Return the payload; the confidence has four digits, and a clock is told of only if it is not set."""
+        fields = {**vars(self), "confidence": round(self.confidence, 4)}
+        if self.clock_set:
+            del fields["clock_set"]
+        return _encode(**fields)
 
     @staticmethod
     def parse(payload: bytes) -> "Sighting":
@@ -240,6 +245,7 @@ class Sighting:
             first_seen=_time(fields, "first_seen"),
             last_seen=_time(fields, "last_seen"),
             upgrade=fields.boolean("upgrade"),
+            clock_set=_optional(fields, "clock_set", fields.boolean) is not False,
         )
 
 

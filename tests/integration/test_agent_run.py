@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from agent import doctor
 from agent.config import load
 from contract import topics
-from contract.errors import EXIT_CONFIG, EXIT_FAILED, PeerError
+from contract.errors import EXIT_CONFIG, EXIT_FAILED, EXIT_INTERRUPTED, PeerError
 from contract.manifest import NAME
 from contract.messages import ReleaseNotice
 from tests.agent_process import LIMIT_S, ROOT, AgentProcess, RunnableSite, write_video
@@ -68,9 +69,14 @@ def test_releases_are_tried_and_committed_while_the_agent_watches(agent: AgentPr
     release = site.publish(2)
     agent.wait_for("slot.committed", after=mark)
     assert "patch=1" in agent.events("update.planned")[-1]
-    assert agent.stop() == 0
     status = json.loads(agent.command("status", "--json").stdout)
     assert (status["state"], status["version"], status["bad"]) == ("running", 2, [])
+    assert status["live"]["camera"] == "watching"
+    assert status["live"]["fps"] > 0
+    assert "running, since" in agent.command("status").stdout
+    assert agent.stop() == 0
+    status = json.loads(agent.command("status", "--json").stdout)
+    assert (status["state"], status["live"], status["version"]) == ("not running", None, 2)
     assert "release 2" in agent.command("status").stdout
     assert status["last_update"]["state"] == "committed"
     assert agent.holds(release)
@@ -308,6 +314,67 @@ def test_rolling_back_by_hand_brings_the_release_before_and_keeps_the_other_away
     agent.start().wait_for("update.refused", after=mark)
     assert agent.stop() == 0
     assert agent.status()["version"] == 1
+
+
+def test_a_roll_back_by_hand_has_a_way_back(agent: AgentProcess, site: RunnableSite) -> None:
+    assert "no release" not in one_line(agent.command("allow", "1"), EXIT_FAILED)
+    agent.start().wait_for("slot.committed")
+    mark = agent.mark()
+    site.publish(2)
+    agent.wait_for("slot.committed", after=mark)
+    assert "already runs" in agent.command("allow", "1").stderr
+    assert agent.stop() == 0
+    assert "`agent allow 2`" in agent.command("rollback").stdout
+    assert "remembered as bad: `agent allow 2` first" in one_line(agent.command("rollback"), EXIT_FAILED)
+    assert "(these are: 2)" in one_line(agent.command("allow", "7"), EXIT_FAILED)
+    assert agent.command("allow", "2").returncode == 0
+    assert "release 2 in slot b runs" in agent.command("rollback").stdout
+    assert agent.command("allow", "1").returncode == 0
+    assert agent.status()["bad"] == []
+
+
+def test_an_update_takes_a_release_that_is_allowed_again(agent: AgentProcess, site: RunnableSite) -> None:
+    agent.start().wait_for("slot.committed")
+    mark = agent.mark()
+    site.publish(2)
+    agent.wait_for("slot.committed", after=mark)
+    assert agent.stop() == 0
+    assert agent.command("rollback").returncode == 0
+    assert agent.command("allow", "2").returncode == 0
+    mark = agent.mark()
+    agent.start().wait_for("slot.committed", after=mark)
+    assert agent.stop() == 0
+    assert (agent.status()["version"], agent.status()["bad"]) == (2, [])
+
+
+def test_while_paused_nobody_is_looked_at_no_trial_goes_on_and_frames_advance(
+    agent: AgentProcess, tmp_path: Path
+) -> None:
+    assert "until `agent pause off`" in agent.command("pause", "on").stdout
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(LIMIT_S)
+        agent.start({"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"})
+        agent.wait_for("pause.begun")
+        agent.wait_for("model.swapped")  # the trial has begun, and a second of frames would pass it
+        for _ in range(12):
+            assert b"WATCHDOG=1" in manager.recv(1000)
+        assert (agent.events("trial.passed"), agent.status()["state"]) == ([], "trial")
+        assert agent.status()["live"]["paused"]
+        assert not (agent.data / "sightings.jsonl").exists()
+        mark = agent.mark()
+        assert agent.command("pause", "off").stdout == "the pause is over\n"
+        agent.wait_for("slot.committed", after=mark)
+    assert agent.stop() == 0
+    assert agent.command("pause", "off").stdout == "there was no pause\n"
+    assert "is no pause" in one_line(agent.command("pause", "soon"), EXIT_FAILED)
+
+
+def test_ctrl_c_ends_it_in_order_in_one_line_with_130(agent: AgentProcess) -> None:
+    agent.start().wait_for("slot.committed")
+    assert agent._end(signal.SIGINT) == EXIT_INTERRUPTED
+    assert [line for line in agent.lines if line.startswith("agent: ")] == ["agent: interrupted"]
+    assert not any("Traceback" in line for line in agent.lines)
 
 
 def test_check_finds_a_bit_that_turned(agent: AgentProcess) -> None:
