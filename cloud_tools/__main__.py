@@ -1,62 +1,23 @@
-"""Owns the command line ``cloud_tools``: it puts the commands together and turns errors into exit codes.
+"""Owns the first moment of the program, from which on Ctrl-C is one line; refuses all else.
 
-Refuses to know what a command does. Nothing heavy is imported before a command runs.
+What the command line says is read in ``cloud_tools.command_line``.
 """
 
-import os
 import sys
+from collections.abc import Sequence
 
-from contract import __version__
-from contract.errors import missing_package, run_command
-
-try:
-    import click
-
-    from cloud_tools.commands.dataset import dataset_group
-    from cloud_tools.commands.diff import diff_command
-    from cloud_tools.commands.evaluate import evaluate_command
-    from cloud_tools.commands.inputs import inputs_command
-    from cloud_tools.commands.keys import keys_group
-    from cloud_tools.commands.publish import publish_command
-    from cloud_tools.commands.reproduce import reproduce_group
-    from cloud_tools.commands.serve import serve_command
-    from cloud_tools.commands.terminal import options_named
-    from cloud_tools.commands.train import train_command
-except ModuleNotFoundError as missing:
-    sys.exit(missing_package("cloud_tools", missing))
+from contract.errors import run_command
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 118})
-@click.version_option(__version__, prog_name="cloud_tools")
-def cloud_tools() -> None:
-    """Train, publish and serve the models of Kinwatch."""
-
-
-for command in (
-    *(inputs_command, dataset_group, train_command, evaluate_command, reproduce_group),
-    *(keys_group, publish_command, diff_command, serve_command),
-):
-    cloud_tools.add_command(command)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return its exit code: 0 done, 1 failed, 2 wrong usage, 78 wrong configuration."""
-    # OpenCV and its FFmpeg would put lines of their own before ours about the same file; they read this at import.
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; return its exit code."""
     return run_command("cloud_tools", lambda: _run(arguments))
 
 
-def _run(arguments: list[str] | None) -> int | None:
-    try:
-        with options_named():
-            result = cloud_tools.main(args=arguments, prog_name="cloud_tools", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except click.Abort as error:
-        raise KeyboardInterrupt from error
-    return result if isinstance(result, int) else None
+def _run(arguments: Sequence[str] | None) -> int:
+    from cloud_tools.command_line import main as run
+
+    return run(arguments)
 
 
 if __name__ == "__main__":

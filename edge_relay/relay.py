@@ -32,6 +32,11 @@ IDLE_S = 30.0  # a connection without requests is closed after this
 BACKLOG = 1024  # a fleet that was told of a release connects at once
 
 
+def _end(stop: asyncio.Future[signal.Signals], number: signal.Signals) -> None:
+    if not stop.done():
+        stop.set_result(number)
+
+
 class Relay:
     """One relay. ``run`` serves until SIGTERM or SIGINT."""
 
@@ -44,24 +49,28 @@ class Relay:
         self._mirror.sweep()
         self._cache = DiskCache(config.data, config.cache.bytes, self._counters.cache)
 
-    async def run(self) -> None:
-        """Serve until a signal says to end.
+    async def run(self) -> signal.Signals:
+        """Serve until a signal says to end; return it.
 
         Raises:
             OSError: the address cannot be listened on.
             KinwatchError: a part failed again and again.
         """
-        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        stop: asyncio.Future[signal.Signals] = loop.create_future()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, _end, stop, number)
         async with Upstream(self._config.site.url, self._counters.upstream) as upstream:
             supply = Supply(self._cache, upstream, self._counters.cache)
             async with contextlib.AsyncExitStack() as stack:
                 stack.push_async_callback(supply.close)
                 await self._serve(supply, stack, stop)
         log_event(logger, "relay.stopped")
+        return stop.result()
 
-    async def _serve(self, supply: Supply, stack: contextlib.AsyncExitStack, stop: asyncio.Event) -> None:
+    async def _serve(
+        self, supply: Supply, stack: contextlib.AsyncExitStack, stop: asyncio.Future[signal.Signals]
+    ) -> None:
         updates = Updates(self._config, self._mirror, supply)
         site = self._config.site
         subscriptions = [(model, channel) for model in site.models for channel in site.channels]
@@ -75,7 +84,7 @@ class Relay:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(supervised(name, work), name=name) for name, work in works.items()]
-                await stop.wait()
+                await stop
                 notify("STOPPING=1")
                 for task in tasks:
                     task.cancel()

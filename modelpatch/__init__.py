@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from modelpatch.peers.base import Peer
     from modelpatch.peers.comparison import Comparison
 
+__version__ = "0.1.0"  # of the library; the format has a version of its own
 PathLike = str | os.PathLike[str]
 
 __all__ = [

@@ -1,7 +1,8 @@
 """Owns the command line of modelpatch: diff, apply, inspect, compare, on files or folders.
 
 Refuses to show a traceback for anything a user can cause. Exit codes: 0 done, 1 failed with one line on stderr,
-2 wrong usage. What only one command needs is imported by that command: apply must start fast.
+2 wrong usage; Ctrl-C is for ``__main__``. What only one command needs is imported by that command: apply must start
+fast.
 """
 
 import argparse
@@ -49,8 +50,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"making a patch needs numpy ({e})")
     except MemoryError:
         return _fail("not enough memory")
-    except KeyboardInterrupt:
-        return _fail("interrupted")
     return 0
 
 
@@ -60,17 +59,18 @@ def _fail(message: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    top = argparse.ArgumentParser(
         prog="modelpatch",
         description="Byte-exact patches of model files (TFLite, SavedModel, safetensors, any other) and folders.",
-        epilog="Exit codes: 0 done, 1 failed, with one line on stderr, 2 wrong usage.",
+        epilog="Exit codes: 0 done, 1 failed, with one line on stderr, 2 wrong usage, 130 interrupted.",
     )
-    commands = parser.add_subparsers(required=True, metavar="diff|apply|inspect|compare")
+    top.add_argument("--version", action="version", version=f"%(prog)s {modelpatch.__version__}")
+    commands = top.add_subparsers(required=True, metavar="diff|apply|inspect|compare")
     _add_diff(commands)
     _add_apply(commands)
     _add_inspect(commands)
     _add_compare(commands)
-    return parser
+    return top
 
 
 def _add_diff(commands: Any) -> None:

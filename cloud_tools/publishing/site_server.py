@@ -159,6 +159,7 @@ def serve(site: Path, listen: str, port: int, *, access_log: bool, ready: Callab
     Raises:
         InputError: ``site`` is no publish site.
         PeerError: the address cannot be listened on.
+        KeyboardInterrupt: it was SIGINT; everything ended in order all the same.
     """
     with SiteServer(site, listen, port, access_log=access_log) as server, _stopped_by_signals(server):
         ready(server.url)
@@ -168,7 +169,10 @@ def serve(site: Path, listen: str, port: int, *, access_log: bool, ready: Callab
 
 @contextlib.contextmanager
 def _stopped_by_signals(server: SiteServer) -> Iterator[None]:
+    ended_by: set[int] = set()
+
     def stop(number: int, frame: FrameType | None) -> None:
+        ended_by.add(number)
         # shutdown() waits for the loop that this handler interrupted: it needs a thread of its own.
         threading.Thread(target=server.shutdown, daemon=True).start()
 
@@ -178,3 +182,5 @@ def _stopped_by_signals(server: SiteServer) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if signal.SIGINT in ended_by:
+        raise KeyboardInterrupt

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from contract.errors import EXIT_INTERRUPTED
 from tests.relay_process import LIMIT_S, ROOT, RelayProcess
 from tests.site_builder import SiteBuilder, frozen, sha256
 from tests.site_server import serving
@@ -148,9 +149,10 @@ def test_a_data_folder_that_cannot_be_made_is_one_line_and_exit_code_1(site: Sit
     assert str(relay.data) in ended.stderr
 
 
-def test_ctrl_c_ends_it_as_cleanly(site: SiteBuilder, tmp_path: Path) -> None:
+def test_ctrl_c_ends_it_as_cleanly_and_says_so(site: SiteBuilder, tmp_path: Path) -> None:
     relay = RelayProcess(tmp_path / "relay", "http://127.0.0.1:9", site.root).start()
     assert relay.process is not None
     relay.process.send_signal(signal.SIGINT)
-    assert relay.process.wait(LIMIT_S) == 0
+    assert relay.process.wait(LIMIT_S) == EXIT_INTERRUPTED
     relay.wait_for("relay.stopped")
+    relay.wait_for("edge_relay: interrupted")

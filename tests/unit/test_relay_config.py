@@ -7,7 +7,7 @@ import pytest
 from contract.broker import BrokerAddress, MqttSettings
 from contract.config import load_config
 from contract.errors import ConfigError
-from edge_relay.__main__ import check_root, main
+from edge_relay.command_line import check_root, main
 from edge_relay.config import RelayConfig
 
 LEAST = (

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from cloud_tools.__main__ import cloud_tools, main
+from cloud_tools.command_line import cloud_tools, main
 from cloud_tools.commands.terminal import option_name, options_named
 from cloud_tools.setting_errors import FetchError, Sentence, Setting, SettingError
 from contract.errors import InputError, PeerError
