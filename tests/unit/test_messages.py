@@ -317,3 +317,11 @@ def test_device_topics_give_back_the_device_and_what_is_said() -> None:
     for wrong in ("kinwatch/home/p/status", "kinwatch/devices/p/crop", "kinwatch/devices/p", "a/devices/p/status"):
         with pytest.raises(InputError):
             topics.split_device_topic(wrong)
+
+
+def test_a_sighting_says_when_the_clock_was_never_set() -> None:
+    sighting = next(message for message, _ in GOLDEN if isinstance(message, Sighting))
+    unset = dataclasses.replace(sighting, clock_set=False)
+    assert unset.encode() == sighting.encode()[:-1] + b',"clock_set":false}'
+    assert Sighting.parse(unset.encode()) == unset
+    assert Sighting.parse(sighting.encode()).clock_set
