@@ -55,6 +55,9 @@ find_python() {
     done
 }
 
+# Everything decodes by ffmpeg: the agent, the training tools, and the tests make their videos with it.
+command -v ffmpeg >/dev/null && command -v ffprobe >/dev/null || apt_install ffmpeg
+
 python=$(find_python)
 if [ -z "$python" ]; then
     apt_install python3 python3-venv

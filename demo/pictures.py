@@ -10,7 +10,6 @@ from typing import Any
 
 import cv2
 import matplotlib as mpl
-import numpy as np
 
 mpl.use("Agg")
 
@@ -18,6 +17,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from contract.preprocess import Image, crop
+from contract.video.reader import pictures
 from demo.story import Step, Story
 
 INK, PALE, GREEN, RED, BLUE = "#1d2733", "#c9d3de", "#2a7d4f", "#b3402f", "#2f6db3"
@@ -109,16 +109,12 @@ def sighting_crops(video: Path, sightings: Iterable[dict[str, Any]]) -> list[str
 
 
 def _frames(video: Path, numbers: set[int]) -> dict[int, Image]:
-    capture, number = cv2.VideoCapture(str(video), cv2.CAP_FFMPEG), 0
     found: dict[int, Image] = {}
-    while numbers - found.keys():
-        ok, frame = capture.read()
-        if not ok:
+    for picture in pictures(video):
+        if picture.number in numbers:
+            found[picture.number] = picture.pixels
+        if picture.number >= max(numbers, default=0):
             break
-        if number in numbers:
-            found[number] = np.asarray(frame, np.uint8)
-        number += 1
-    capture.release()
     return found
 
 

@@ -41,6 +41,8 @@ def from_video(video: Path, labels: Path, out: Path, people: str, every: int, ga
             gap_s=gap_s,
             ticks=ticks_of(tell, "frames"),
         )
+    if lost := dataset.source.get("lost_frames"):
+        click.echo(f"{video}: damaged; {lost} frames of it could not be read and have no crops", err=True)
     stats = dataset_stats(dataset)
     show(stats, as_json, stats_lines(stats))
 

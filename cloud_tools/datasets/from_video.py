@@ -5,7 +5,6 @@ Crops are cut by ``contract.preprocess.crop``, the code that the device runs (10
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -18,6 +17,7 @@ from contract.errors import InputError
 from contract.files import atomic_folder, atomic_write, sha256_file
 from contract.manifest import UNKNOWN
 from contract.preprocess import Box, Image, crop
+from contract.video.reader import FILE_LIMIT_S, VideoReader, open_video
 
 Wanted = dict[int, list[tuple[Crop, Box]]]  # by frame
 
@@ -44,9 +44,9 @@ def dataset_from_video(
         OSError: the disk refused. Nothing is left then.
     """
     _check(video, labels, out, people, gap_s)
-    with _opened(video) as capture:
-        fps = capture.get(cv2.CAP_PROP_FPS)
-        _check_size(video, labels, capture, fps)
+    with open_video(video) as reader:
+        fps = reader.fps
+        _check_size(video, labels, reader)
         wanted = _plan(labels, tuple(dict.fromkeys(people or labels.household)), every, gap_s, fps)
         source: dict[str, object] = {
             "video_sha256": sha256_file(video),
@@ -57,7 +57,9 @@ def dataset_from_video(
             "split": RULE,
         }
         with atomic_folder(out) as building:
-            crops = [item for frame in _frames(capture, wanted, ticks, video) for item in _cut(*frame, building)]
+            crops = [item for frame in _frames(reader, wanted, ticks) for item in _cut(*frame, building)]
+            if reader.lost:
+                source["lost_frames"] = reader.lost
             crops.sort(key=lambda item: (item.person, item.frame, item.file))
             dataset = Dataset(out, source, tuple(crops))
             atomic_write(building / NAME, dataset.to_bytes())
@@ -78,23 +80,10 @@ def _check(video: Path, labels: Labels, out: Path, people: Sequence[str], gap_s:
         raise InputError(f"{video} is not the video of these labels (another SHA-256)")
 
 
-def _check_size(video: Path, labels: Labels, capture: cv2.VideoCapture, fps: float) -> None:
-    size = (int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)))
-    if size != (labels.width, labels.height):
-        raise InputError(f"{video} is {size[0]}x{size[1]}, the labels are for {labels.width}x{labels.height}")
-    if not 0 < fps < 1000:
-        raise InputError(f"{video} states no usable frame rate ({fps:g})")
-
-
-@contextmanager
-def _opened(video: Path) -> Iterator[cv2.VideoCapture]:
-    capture = cv2.VideoCapture(str(video), cv2.CAP_FFMPEG)
-    try:
-        if not capture.isOpened():
-            raise InputError(f"{video}: not a video that OpenCV can read")
-        yield capture
-    finally:
-        capture.release()
+def _check_size(video: Path, labels: Labels, reader: VideoReader) -> None:
+    if reader.size != (labels.width, labels.height):
+        width, height = reader.size
+        raise InputError(f"{video} is {width}x{height}, the labels are for {labels.width}x{labels.height}")
 
 
 def _plan(labels: Labels, people: Sequence[str], every: int, gap_s: float, fps: float) -> Wanted:
@@ -122,17 +111,17 @@ def _plan(labels: Labels, people: Sequence[str], every: int, gap_s: float, fps: 
     return wanted
 
 
-def _frames(
-    capture: cv2.VideoCapture, wanted: Wanted, ticks: Ticks, video: Path
-) -> Iterator[tuple[Image, list[tuple[Crop, Box]]]]:
-    last = max(wanted, default=-1)
-    for index in range(last + 1):
-        ok, image = capture.read()
-        if not ok:
-            raise InputError(f"{video} ends at frame {index}, the labels go on to frame {last}")
-        if index in wanted:
-            yield image, wanted[index]  # type: ignore[misc]
-        ticks(index + 1, last + 1)
+def _frames(reader: VideoReader, wanted: Wanted, ticks: Ticks) -> Iterator[tuple[Image, list[tuple[Crop, Box]]]]:
+    """Return the wanted frames with what is to be cut out of them; a frame lost to damage has no crops."""
+    last, number = max(wanted, default=-1), -1
+    while number < last:
+        picture = reader.read(FILE_LIMIT_S)
+        if picture is None:
+            raise InputError(f"{reader.name} ends at frame {number + 1}, the labels go on to frame {last}")
+        number = picture.number
+        if number in wanted:
+            yield picture.pixels, wanted[number]
+        ticks(min(number, last) + 1, last + 1)
 
 
 def _cut(image: Image, items: list[tuple[Crop, Box]], folder: Path) -> Iterator[Crop]:

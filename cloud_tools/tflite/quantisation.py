@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +21,7 @@ from cloud_tools.tflite.selftest_inputs import selftest_inputs
 from contract.errors import InputError
 from contract.manifest import Preprocess
 from contract.preprocess import Box, Image, crop, prepare
+from contract.video.reader import pictures
 
 MOST = 100  # pictures; a backbone of 160 pixels takes 5 s of CPU for them
 LEAST = 20  # with fewer, the public pictures help
@@ -65,15 +65,12 @@ def sample_calibration(how: Preprocess) -> Calibration:
 
 
 def _cut(video: Path, wanted: list[tuple[int, str, Box]], how: Preprocess) -> Iterator[Image]:
-    capture = cv2.VideoCapture(str(video))
-    try:
-        for number in range(wanted[-1][0] + 1):
-            read, frame = capture.read()
-            if not read:
-                raise InputError(f"{video}: ends at frame {number}, before its labels")
-            yield from (crop(frame, box, how.context) for at, _, box in wanted if at == number)  # type: ignore[arg-type]
-    finally:
-        capture.release()
+    last = wanted[-1][0]
+    for picture in pictures(video):
+        yield from (crop(picture.pixels, box, how.context) for at, _, box in wanted if at == picture.number)
+        if picture.number >= last:
+            return
+    raise InputError(f"{video}: ends before its labels, which go on to frame {last}")
 
 
 def calibration(source: str, images: Iterable[Image], how: Preprocess) -> Calibration:

@@ -212,3 +212,18 @@ def test_the_threshold_keeps_the_members_and_turns_strangers_away() -> None:
     assert chosen.thresholds.accept == 0.75
     assert (chosen.right, chosen.wrong, chosen.false_accept) == (0.9, 0.0, 0.0)
     assert choose_threshold(known, truth, strangers[:0]).false_accept is None
+
+
+def test_frames_lost_to_damage_have_no_crops_and_are_counted(video: Path, labels: Labels, tmp_path: Path) -> None:
+    data = bytearray(video.read_bytes())
+    pictures = [at for at in range(data.index(b"movi"), len(data)) if data[at : at + 4] == b"00dc"][:FRAMES]
+    size = int.from_bytes(data[pictures[3] + 4 : pictures[3] + 8], "little")
+    data[pictures[3] + 8 : pictures[3] + 8 + size] = bytes(size)
+    damaged = tmp_path / "damaged.avi"
+    damaged.write_bytes(data)
+    free = Labels("", *(getattr(labels, key) for key in ("width", "height", "frames", "household", "strangers")))
+    whole = dataset_from_video(video, free, tmp_path / "whole", gap_s=0.5)
+    made = dataset_from_video(damaged, free, tmp_path / "made", gap_s=0.5)
+    assert made.source["lost_frames"] == 1
+    assert "lost_frames" not in whole.source
+    assert made.crops == tuple(item for item in whole.crops if item.frame != 3)

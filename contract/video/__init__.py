@@ -1,0 +1,1 @@
+"""Videos, camera streams and devices, decoded by an ffmpeg child; see ``reader``."""
