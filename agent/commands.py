@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from agent.config import AgentConfig
@@ -25,22 +26,24 @@ logger = logging.getLogger("agent")
 
 
 def run(config: AgentConfig) -> int:
-    """Watch until the camera ends, or SIGTERM or Ctrl-C says so.
+    """Watch until the video ends, or SIGTERM or Ctrl-C says so; a camera never ends, it is begun anew.
 
     Raises:
-        InputError: an agent runs on the data folder already, or the source is no camera and no video.
-        PeerError: the camera gives no more frames.
+        InputError: an agent runs on the data folder already, or the file is no video.
+        PeerError: the decoder dies on the file.
         KeyboardInterrupt: it was Ctrl-C.
     """
     from agent.camera.camera import open_camera
+    from agent.camera.state import write_status
     from agent.wiring import Agent
 
     start_logging()
     with open_slots(config.data, config.model.name, config.trial.attempts) as slots:
         slots.check()
         ending = threading.Event()
-        # The camera comes first: one that fails must not spend an attempt of a trial.
-        with open_camera(config.camera) as camera, _ended_by_signals(ending, camera.stop) as signals:
+        # The camera comes first: a file that fails must not spend an attempt of a trial.
+        opened = open_camera(config.camera, partial(write_status, config.data))
+        with opened as camera, _ended_by_signals(ending, camera.stop) as signals:
             Agent(config, slots, ending).watch(camera)
     if signal.SIGINT in signals:
         raise KeyboardInterrupt  # in order, all the same

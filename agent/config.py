@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.camera.camera import CameraSettings
+from agent.camera.settings import CameraSettings
 from agent.updates.proving import TrialSettings
 from agent.vision.consensus import ConsensusSettings
 from agent.vision.motion import MotionSettings

@@ -11,12 +11,12 @@ import pwd
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 
 from agent import live
+from agent.camera.settings import SourceKind
 from agent.clock import WRITTEN, is_set
 from agent.config import AgentConfig
 from agent.updates.disk import free_bytes
@@ -26,14 +26,13 @@ from agent.updates.slots import read_record, slot_problem
 from contract.broker import connected
 from contract.errors import InputError, KinwatchError, PeerError, StorageError, missing_package, one_line
 from contract.messages import DeviceStatus, Presence
-from contract.preprocess import Image
 from contract.release import DEVICE_HEADER
 from contract.topics import status_topic
 from contract.trust import TrustedSite
 
 LIMIT_S = 5.0
 RETAINED_S = 1.0  # a broker sends what it keeps at once
-LEAST_SPREAD = 2.0  # grey levels: the standard deviation of a picture that shows nothing at all is below
+CAMERA_LIMIT_S = 15.0  # for a first picture, and for another one after it
 
 
 @dataclass(frozen=True)
@@ -132,33 +131,30 @@ def _runtime(config: AgentConfig) -> str:
 def _camera(config: AgentConfig) -> str:
     running = live.ask(config.data)
     if running is not None:
-        return _camera_of(running, config.camera.source)
+        return _camera_of(running, config.camera.shown)
     from agent.camera.camera import open_camera
+    from agent.camera.frame import Frame
 
-    end_s = time.monotonic() + LIMIT_S
+    frames: list[Frame] = []
+    end_s = time.monotonic() + CAMERA_LIMIT_S
     with open_camera(config.camera) as camera:
-        frames = takewhile(lambda frame: time.monotonic() < end_s, camera)
-        return _changing((frame.image for frame in frames), config.camera.source)
+        for frame in camera.frames_or_waits():
+            frames += [frame] if frame else []
+            if time.monotonic() > end_s or (frame and frame.live):
+                break
+        reason = camera.status.reason
+    if not frames:
+        raise PeerError(f"{config.camera.shown}: it gives no picture{f': {reason}' if reason else ''}")
+    height, width = frames[-1].image.shape[:2]
+    if not frames[-1].live and config.camera.kind is not SourceKind.FILE:
+        raise PeerError(f"{config.camera.shown}: {width}x{height}, but the picture is black or does not change")
+    return f"{config.camera.shown}: {width}x{height}"
 
 
 def _camera_of(facts: dict[str, object], source: str) -> str:
     if facts.get("camera") == "stalled":
         raise PeerError(f"{source}: the agent that runs here gets no frames from it")
     return f"{source}: the agent that runs here has it, at {facts.get('fps', '?')} frames a second"
-
-
-def _changing(images: Iterable[Image], source: str) -> str:
-    """Return the picture's size once two pictures differ: a sensor's noise, or a film's motion, does that soon."""
-    first, count = None, 0
-    for image in images:
-        count += 1
-        first = image if first is None else first
-        if (image != first).any() and float(image.std()) >= LEAST_SPREAD:
-            return f"{source}: {image.shape[1]}x{image.shape[0]}, and the picture changes"
-    if first is None:
-        raise PeerError(f"{source}: it opens and gives no frame")
-    shows = "one colour" if float(first.std()) < LEAST_SPREAD else "the same picture"
-    raise PeerError(f"{source}: {count} frames in {LIMIT_S:g} s, and all of them show {shows}")
 
 
 def _relay(config: AgentConfig) -> str:

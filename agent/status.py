@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from agent import live
+from agent.camera.state import read_status
 from agent.updates.lifecycle import state
 from agent.updates.progress import last_update
 from agent.updates.record import Record, Slot, describe
@@ -32,6 +33,7 @@ def status(data: Path) -> dict[str, Any]:
         "digest": running.digest if running else None,
         **describe(record or Record("")),
         "last_update": last_update(data),
+        "camera": read_status(data),
     }
 
 

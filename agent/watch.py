@@ -1,7 +1,7 @@
 """Owns the main loop: frame after frame through the pipeline, the hot swap between two of them, proving a trial.
 
-Refuses to wait for anything but the camera. The watchdog is fed by frames alone: a loop that gets none is stuck,
-whatever else of the program still runs.
+Refuses to wait for anything but the camera. The watchdog is fed by what comes from the camera alone, frames or its
+word that it is being begun anew: a loop that gets neither is stuck, whatever else of the program still runs.
 """
 
 import logging
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.camera.camera import Frame
+from agent.camera.frame import Frame
 from agent.home.metrics import temperature_c
 from agent.updates.proving import Proving, TrialSettings
 from agent.updates.record import Phase
@@ -67,16 +67,25 @@ class Watch:
         self._fed_s: float | None = None
         self._crops = self._frames = 0
 
-    def run(self, frames: Iterable[Frame], ending: Callable[[], bool] = lambda: False) -> None:
-        """Watch until the frames end.
+    def run(self, frames: Iterable[Frame | None], ending: Callable[[], bool] = lambda: False) -> None:
+        """Watch until the frames end; None says that the camera gives none, and that time passes.
 
         Raises:
             KinwatchError: the camera failed.
         """
         for frame in frames:
-            self.frame(frame)
+            if frame is None:
+                self._wait()
+            else:
+                self.frame(frame)
             if ending():
                 return
+
+    def _wait(self) -> None:
+        """Do what must go on without frames; a camera that is begun anew is no hang of the agent."""
+        self._tell_motion(False)
+        self._feed()
+        self._report()
 
     def frame(self, frame: Frame) -> None:
         """Take one frame through everything; the swap to an offered model comes before it, never within.
@@ -99,7 +108,8 @@ class Watch:
     def _look(self, frame: Frame) -> None:
         try:
             result = self._step(frame)
-            self._prove(frame, result.crops_classified)
+            if frame.live:  # a picture that is frozen or black proves nothing
+                self._prove(frame, result.crops_classified)
         except ReleaseError as error:
             self._running.failed(error)
         else:
@@ -129,7 +139,7 @@ class Watch:
             self._on_motion(moving)
 
     def _feed(self) -> None:
-        """Tell the service manager of the first frame, and of later ones as often as it wants to hear."""
+        """Tell the service manager that the loop runs, the first time and then as often as it wants to hear."""
         now = time.monotonic()
         if self._fed_s is None:
             notify("READY=1", "WATCHDOG=1")
@@ -149,7 +159,7 @@ class Watch:
         self._on_metrics(
             Metrics(
                 fps=round(counted.frames / elapsed_s, 2),
-                frame_ms=round(counted.busy_s / counted.frames * 1000, 2),
+                frame_ms=round(counted.busy_s / max(1, counted.frames) * 1000, 2),
                 frames=self._frames,
                 crops=self._crops,
                 temperature_c=temperature_c(),

@@ -134,7 +134,7 @@ class Agent:
     def _run(self, watch: Watch, camera: Camera) -> None:
         """Watch, and tell an end in order, a camera that failed included, from a fault that a model may be behind."""
         try:
-            watch.run(camera)
+            watch.run(camera.frames_or_waits())
         except (InputError, PeerError):
             self.running.ended()
             raise

@@ -15,7 +15,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from agent.camera.camera import CameraSettings, Frame, open_camera
+from agent.camera.camera import open_camera
+from agent.camera.frame import Frame
+from agent.camera.settings import CameraSettings
 from agent.vision.classifier import load_classifier
 from agent.vision.consensus import ConsensusSettings
 from agent.vision.motion import MotionDetector, MotionSettings

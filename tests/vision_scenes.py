@@ -1,9 +1,8 @@
-"""Owns synthetic scenes, a simulated device and a model for the vision tests; each has the real interface."""
+"""Owns synthetic scenes, a scripted source and a model for the vision tests; each has the real interface."""
 
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -11,6 +10,8 @@ import numpy as np
 from contract.errors import ReleaseError
 from contract.manifest import Manifest, load_bundle
 from contract.preprocess import Box, Image
+from contract.video.child import Complaints
+from contract.video.reader import Picture
 
 BUNDLE = Path(__file__).parent / "vectors" / "bundle_tiny"
 WIDTH, HEIGHT = 384, 288
@@ -65,28 +66,36 @@ def shifted(box: Box, x: int, y: int = 0) -> Box:
     return box[0] + x, box[1] + y, box[2], box[3]
 
 
-class ScriptedCapture:
-    """A device that gives ``images`` and then: "nothing", "hang" (until released) or "fault" (raises)."""
+class ScriptedSource:
+    """A source that gives ``images`` and then ends, raises ``failure``, or hangs until it is killed."""
 
-    def __init__(self, images: Sequence[Image], then: str = "nothing") -> None:
+    def __init__(self, images: Sequence[Image], failure: Exception | None = None, *, hang: bool = False) -> None:
         self._images = list(images)
-        self._then = then
-        self.free = threading.Event()
-        self.released = threading.Event()
+        self._count = 0
+        self._failure = failure
+        self._hang = hang
+        self._killed = threading.Event()
+        self.said = Complaints()
+        self.closed = threading.Event()
 
-    def read(self) -> tuple[bool, Any]:
-        """Return the next image, or fail, or hang."""
-        if self._images:
-            return True, self._images.pop(0)
-        if self._then == "hang":
-            self.free.wait(30)
-        if self._then == "fault":
-            raise ZeroDivisionError("a fault in a driver's binding")
-        return False, None
+    def read(self, limit_s: float) -> Picture | None:
+        """Return the next image, end, fail, or hang."""
+        if self._count < len(self._images) and not self._killed.is_set():
+            self._count += 1
+            return Picture(self._images[self._count - 1], self._count / 10, self._count - 1)
+        if self._failure and not self._killed.is_set():
+            raise self._failure
+        if self._hang:
+            self._killed.wait(limit_s)
+        return None
 
-    def release(self) -> None:
+    def kill(self) -> None:
+        """End a read that hangs."""
+        self._killed.set()
+
+    def close(self) -> None:
         """Remember that it was let go of."""
-        self.released.set()
+        self.closed.set()
 
 
 class FixedModel:

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.camera.camera import Frame
+from agent.camera.frame import Frame
 from agent.vision.consensus import ConsensusSettings, Decision, Electorate, Votes, add_vote, decide, hears, wants_crop
 from agent.vision.motion import MotionDetector, MotionSettings
 from agent.vision.sightings import utc_text

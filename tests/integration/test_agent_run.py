@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from agent import doctor
@@ -23,6 +24,7 @@ from tests.agent_process import LIMIT_S, ROOT, AgentProcess, RunnableSite, write
 from tests.brokers import Broker
 from tests.mqtt_peers import Listener
 from tests.site_server import SiteServer, serving
+from tests.vision_scenes import write_video as write_frames
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +206,36 @@ def test_the_service_manager_hears_of_the_first_frame_and_of_frames_alone(
         assert [manager.recv(1000) for _ in range(3)] == [b"WATCHDOG=1"] * 3
 
 
+def test_an_absent_camera_is_waited_for_without_a_restart_and_spends_no_attempt(
+    agent: AgentProcess, tmp_path: Path
+) -> None:
+    assert agent.command("install").returncode == 0
+    watch_camera(agent, "rtsp://127.0.0.1:9/camera")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(LIMIT_S)
+        agent.start({"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"})
+        assert manager.recv(1000).split() == [b"READY=1", b"WATCHDOG=1"]
+        assert [manager.recv(1000) for _ in range(3)] == [b"WATCHDOG=1"] * 3
+    assert "refused" in agent.wait_for("camera.lost")
+    assert agent.status()["camera"]["state"] == "lost"
+    assert agent.stop() == 0
+    assert len(agent.events("camera.lost")) == 1
+    assert agent.status()["trial"]["attempts_left"] == 3
+
+
+def test_a_picture_that_is_black_never_commits_a_trial(agent: AgentProcess, tmp_path: Path) -> None:
+    watch_camera(agent, str(write_frames(tmp_path / "black.avi", [np.zeros((48, 64, 3), np.uint8)] * 50)))
+    agent.start().wait_for("camera.black")
+    assert agent.stop() == 0
+    assert agent.events("slot.committed") == []
+
+
+def watch_camera(agent: AgentProcess, source: str) -> None:
+    """Let ``agent`` watch another source."""
+    agent.config.write_text(re.sub(r'source = ".*"', f'source = "{source}"', agent.config.read_text()))
+
+
 def test_a_film_that_ends_ends_the_agent_well(
     tmp_path: Path, site: RunnableSite, server: SiteServer, video: Path
 ) -> None:
@@ -239,6 +271,8 @@ def test_an_unknown_key_stops_the_start_and_names_the_nearest(agent: AgentProces
         ('id = "porch"', 'id = "../porch"', "id"),
         ("http://", "ftp://", "url"),
         ("mqtt://", "tcp://", "broker"),
+        ('source = "', 'source = "rtsp://cam:p@ss:w/rd#1@camera/', "user and password"),
+        ('source = "', 'source = "rtsp://:99999', "source"),
         ("1.root.json", "no.json", "root"),
         ("1.root.json", "timestamp.json", "is no root metadata"),
         ("attempts = 3", "attempts = 0", "attempts"),

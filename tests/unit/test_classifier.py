@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from agent import doctor
-from agent.camera.camera import CameraSettings
+from agent.camera.settings import CameraSettings
 from agent.config import AgentConfig, RelaySettings
 from agent.updates.selftest import check_bundle
 from agent.vision import runtime

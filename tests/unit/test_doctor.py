@@ -30,25 +30,6 @@ def picture(level: float, spread: float) -> NDArray[np.uint8]:
     return np.clip(NOISE.normal(level, spread, (24, 32, 3)), 0, 255).astype(np.uint8)
 
 
-def test_a_picture_that_changes_is_well() -> None:
-    frames = [picture(90, 20), picture(90, 20)]
-    assert "32x24, and the picture changes" in doctor._changing(frames, "cam")
-
-
-@pytest.mark.parametrize(
-    ("frames", "said"),
-    [
-        ([], "gives no frame"),
-        ([picture(90, 20)] * 9, "9 frames in 5 s, and all of them show the same picture"),
-        ([picture(0, 0), picture(0, 0)], "one colour"),
-        ([picture(5, 0.4), picture(5, 0.4)], "one colour"),
-    ],
-)
-def test_a_picture_that_is_frozen_or_black_is_not(frames: list[NDArray[np.uint8]], said: str) -> None:
-    with pytest.raises(PeerError, match=said):
-        doctor._changing(frames, "cam")
-
-
 def test_the_camera_is_left_to_the_agent_that_runs(config: AgentConfig) -> None:
     config.data.mkdir()
     with Live(config.data, 5.0) as running:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from agent.camera.camera import Frame
+from agent.camera.frame import Frame
 from agent.vision.classifier import load_classifier
 from agent.vision.pipeline import FrameResult, Pipeline, PipelineSettings
 from contract.errors import ReleaseError

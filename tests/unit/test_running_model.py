@@ -98,11 +98,11 @@ class Bench:
         self.slots.apply(TrialBegun(SETTINGS.attempts, hot=True))
         self.running.offer(slot)
 
-    def frames(self, count: int, gap_s: float = 0.1) -> None:
+    def frames(self, count: int, gap_s: float = 0.1, *, live: bool = True) -> None:
         """Let so many frames come."""
         for _ in range(count):
             self.time_s += gap_s
-            self.watch.frame(SimpleNamespace(image=np.zeros((8, 8, 3), np.uint8), time_s=self.time_s))
+            self.watch.frame(SimpleNamespace(image=np.zeros((8, 8, 3), np.uint8), time_s=self.time_s, live=live))
 
     def commit(self, version: int) -> None:
         """Take a release all the way."""
@@ -167,6 +167,15 @@ def test_a_camera_that_stalls_proves_nothing(bench: Bench) -> None:
     bench.offer(1)
     bench.frames(20, gap_s=MOST_GAP_S + 1)
     assert bench.outcomes == []
+
+
+def test_pictures_that_are_frozen_or_black_prove_nothing(bench: Bench) -> None:
+    bench.crops_a_frame = 1
+    bench.offer(1)
+    bench.frames(200, live=False)
+    assert bench.outcomes == []
+    bench.frames(4)
+    assert bench.outcomes == [Outcome.TRIAL_PASSED]
 
 
 def test_a_model_that_fails_in_trial_gives_way_to_the_old_one_at_once(bench: Bench) -> None:
