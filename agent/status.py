@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from agent import live
-from agent.camera.state import read_status
+from agent.camera.state import CameraState, read_status
 from agent.updates.lifecycle import state
 from agent.updates.progress import last_update
 from agent.updates.record import Record, Slot, describe
@@ -46,9 +46,10 @@ def _state(data: Path, record: Record | None, facts: dict[str, Any] | None) -> s
 def table(data: Path) -> str:
     """Return the same for a person, a line a fact; errors as ``status``."""
     record, facts, last = read_record(data), live.ask(data), last_update(data)
+    seen = _camera_lines(read_status(data))
     lines = [f"agent       {_state_line(_state(data, record, facts), facts)}", *_live_lines(facts or {})]
     if record is None:
-        return "\n".join([*lines, "slots       no release was ever installed here"])
+        return "\n".join([*lines, *seen, "slots       no release was ever installed here"])
     lines += [f"model       {record.model}", *(_slot_line(record, slot, facts) for slot in Slot)]
     if record.trial:
         lines.append(f"trial       release {record.trial.version}, {record.trial.attempts_left} starts left")
@@ -57,7 +58,15 @@ def table(data: Path) -> str:
         detail = f", {last['error']}" if last.get("error") else ""
         before, after = (last.get(key) or "none" for key in ("from", "to"))
         lines.append(f"last update {before} to {after}: {last.get('state')}{detail}")
-    return "\n".join(lines)
+    return "\n".join(lines + seen)
+
+
+def _camera_lines(camera: dict[str, Any] | None) -> list[str]:
+    """Say what ails the camera; of one that is well the running agent says more."""
+    if not camera or camera.get("state") == CameraState.LIVE:
+        return []
+    reason = f": {camera['reason']}" if camera.get("reason") else ""
+    return [f"camera      {camera.get('state')} since {camera.get('since')}{reason}"]
 
 
 def _state_line(told: str, facts: dict[str, Any] | None) -> str:
