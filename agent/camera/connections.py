@@ -3,12 +3,15 @@
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 from agent.camera.frame import FrameSource
 from contract.events import log_event
+from contract.video.child import Complaints
 
 logger = logging.getLogger("agent.camera")
+NEWS_S, AGAIN_S = 60.0, 3600.0  # between two lines about decoders: other words, the same words
 
 
 class Connections:
@@ -24,6 +27,8 @@ class Connections:
         self._guard = threading.Lock()
         self._source: FrameSource | None = None
         self._over = threading.Event()
+        self._lines, self._told = 0, ""
+        self._told_s: float | None = None
         self.count = 0
 
     @property
@@ -44,7 +49,7 @@ class Connections:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[FrameSource]:
-        """Open a connection; let go of it afterwards, and say once what its decoder complained about.
+        """Open a connection; let go of it afterwards, and say what its decoder complained about.
 
         Raises:
             as ``open_source``.
@@ -61,9 +66,18 @@ class Connections:
             with self._guard:
                 self._source = None
             source.close()
-            if source.said.count:
-                said = {"lines": source.said.count, "first": source.said.first}
-                log_event(logger, "camera.decoder", logging.WARNING, source=self.name, **said)
+            self._tell(source.said)
+
+    def _tell(self, said: Complaints) -> None:
+        """Say how much decoders complained since the last time: soon when it is news, else seldom."""
+        self._lines += said.count
+        now = time.monotonic()
+        due_s = NEWS_S if said.first != self._told else AGAIN_S
+        if said.count and (self._told_s is None or now - self._told_s >= due_s):
+            log_event(
+                logger, "camera.decoder", logging.WARNING, source=self.name, lines=self._lines, first=said.first
+            )
+            self._lines, self._told, self._told_s = 0, said.first, now
 
     def close(self) -> None:
         """Let go of ``first`` if it was never read."""

@@ -220,7 +220,7 @@ def test_an_absent_camera_is_waited_for_without_a_restart_and_spends_no_attempt(
     assert "refused" in agent.wait_for("camera.lost")
     assert agent.status()["camera"]["state"] == "lost"
     assert agent.stop() == 0
-    assert len(agent.events("camera.lost")) == 1
+    assert (len(agent.events("camera.lost")), len(agent.events("camera.decoder"))) == (1, 1)
     assert agent.status()["trial"]["attempts_left"] == 3
 
 

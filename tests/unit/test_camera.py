@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from agent.camera.camera import Camera, open_camera
+from agent.camera.connections import Connections
 from agent.camera.frame import Frame
 from agent.camera.picture_check import PictureCheck, PictureState
 from agent.camera.settings import CameraSettings
@@ -167,6 +168,18 @@ def test_a_reader_that_dies_is_a_camera_that_failed_not_a_video_that_ended(caplo
     ):
         list(camera)
     assert [record.message for record in caplog.records if record.exc_info] == ["camera.fault"]
+
+
+def test_what_decoders_say_is_counted_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    sources = [ScriptedSource(noise(2)) for _ in range(5)]
+    for source in sources:
+        source.said.add("[h264 @ 0x5581] no frame!\n" * 100)
+    connections = Connections(lambda: sources.pop(0), "rtsp://camera/1")
+    for _ in range(5):
+        with connections.open():
+            pass
+    told = [record.message for record in caplog.records]
+    assert told == ['camera.decoder source=rtsp://camera/1 lines=100 first="no frame!"']
 
 
 def test_a_device_numbers_index_as_sequence() -> None:
