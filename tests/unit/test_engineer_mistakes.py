@@ -56,7 +56,7 @@ def test_a_person_named_twice_is_taken_once(video: Path, labels: Labels, tmp_pat
     assert twice.crops == once.crops
 
 
-def test_what_cannot_be_read_is_one_line_without_opencvs_own(tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_one_line_without_a_decoders_own(tmp_path: Path) -> None:
     (tmp_path / "empty.avi").touch()
     labels = Path(inputs.LABELS).read_text(encoding="utf-8").replace('"sha256"', '"sha256_of_another"')
     (tmp_path / "labels.json").write_text(labels, encoding="utf-8")
@@ -65,7 +65,7 @@ def test_what_cannot_be_read_is_one_line_without_opencvs_own(tmp_path: Path) -> 
     environment = {"PYTHONPATH": str(Path(__file__).resolve().parent.parent.parent)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "cloud_tools: empty.avi: not a video that OpenCV can read\n"
+    assert done.stderr == "cloud_tools: empty.avi: the file is empty\n"
 
 
 def test_a_damaged_wheel_is_an_input_error(tmp_path: Path) -> None:
