@@ -33,7 +33,7 @@ def status(data: Path) -> dict[str, Any]:
         "digest": running.digest if running else None,
         **describe(record or Record("")),
         "last_update": last_update(data),
-        "camera": read_status(data),
+        "camera": read_status(data) if facts else None,
     }
 
 
@@ -46,7 +46,7 @@ def _state(data: Path, record: Record | None, facts: dict[str, Any] | None) -> s
 def table(data: Path) -> str:
     """Return the same for a person, a line a fact; errors as ``status``."""
     record, facts, last = read_record(data), live.ask(data), last_update(data)
-    seen = _camera_lines(read_status(data))
+    seen = _camera_lines(read_status(data)) if facts else []  # what an earlier run left says nothing of now
     lines = [f"agent       {_state_line(_state(data, record, facts), facts)}", *_live_lines(facts or {})]
     if record is None:
         return "\n".join([*lines, *seen, "slots       no release was ever installed here"])
