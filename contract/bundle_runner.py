@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from contract.errors import InputError, ReleaseError, describe_os_error, one_line
 from contract.familiarity_score import FamiliarityScore
-from contract.manifest import Manifest, Stage, TensorSpec
+from contract.manifest import Detector, Manifest, Stage, TensorSpec
 from contract.preprocess import Image, dequantize, prepare, quantize, to_tensor
 
 # What a runtime raises when a model is at fault; anything else is the runtime's own (a build for another numpy).
@@ -44,28 +44,35 @@ class Interpreter(Protocol):
 
 
 class ModelRunner:
-    """One model with one input and one output. Not for two threads at once."""
+    """One model with one input and one output, or several. Not for two threads at once."""
 
-    def __init__(self, name: str, interpreter: Interpreter) -> None:
-        """Take the model in the file ``name``; ReleaseError when it has other ends."""
+    def __init__(self, name: str, interpreter: Interpreter, outputs: int = 1) -> None:
+        """Take the model in the file ``name``; ReleaseError when it has other ends than one input and ``outputs``."""
         self.name = name
         self._interpreter = interpreter
-        self._into, self.input = self._end(interpreter.get_input_details(), "input")
-        self._out_of, self.output = self._end(interpreter.get_output_details(), "output")
+        ((self._into, self.input),) = self._ends(interpreter.get_input_details(), "input", 1)
+        ends = self._ends(interpreter.get_output_details(), "output", outputs)
+        self._out_of = [number for number, _ in ends]
+        self.outputs = tuple(spec for _, spec in ends)
 
-    def _end(self, details: list[dict[str, Any]], which: str) -> tuple[int, TensorSpec]:
-        """Return the tensor number of the only input or output, and what it is."""
-        if len(details) != 1:
-            raise ReleaseError(f"{self.name}: {len(details)} {which}s, one is needed")
-        found = details[0]
-        scale, zero_point = found["quantization"]
-        shape = tuple(int(size) for size in found["shape"])
-        spec = TensorSpec(shape, np.dtype(found["dtype"]).name, float(scale), int(zero_point))
-        return int(found["index"]), spec
+    @property
+    def output(self) -> TensorSpec:
+        """The first output; the only one of most models."""
+        return self.outputs[0]
 
-    def check(self, stage: Stage) -> None:
-        """Refuse to be a ``stage`` whose ends are described otherwise; ReleaseError says which end and how."""
-        for which, found, said in (("input", self.input, stage.input), ("output", self.output, stage.output)):
+    def _ends(self, details: list[dict[str, Any]], which: str, count: int) -> list[tuple[int, TensorSpec]]:
+        """Return the tensor number of each of the ``count`` inputs or outputs, and what it is."""
+        if len(details) != count:
+            raise ReleaseError(
+                f"{self.name}: {len(details)} {which}s, {'one is' if count == 1 else f'{count} are'} needed"
+            )
+        return [(int(found["index"]), _spec(found)) for found in details]
+
+    def check(self, wanted: Stage | Detector) -> None:
+        """Refuse to be what is ``wanted`` when its ends are described otherwise; ReleaseError says which and how."""
+        said_outputs = wanted.outputs if isinstance(wanted, Detector) else (wanted.output,)
+        outputs = [("output", *pair) for pair in zip(self.outputs, said_outputs, strict=True)]
+        for which, found, said in (("input", self.input, wanted.input), *outputs):
             if (found.shape, found.dtype) != (said.shape, said.dtype):
                 raise ReleaseError(
                     f"{self.name}: its {which} is {found.shape} of {found.dtype}, "
@@ -78,15 +85,19 @@ class ModelRunner:
                 )
 
     def run(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return the model's output for one input of its shape and dtype, a copy.
+        """Return the model's first output for one input of its shape and dtype, a copy.
 
         Raises:
             ReleaseError: it does not run.
         """
+        return self.run_all(values)[0]
+
+    def run_all(self, values: NDArray[Any]) -> list[NDArray[Any]]:
+        """Return every output, in the file's order; as ``run``."""
         try:
             self._interpreter.set_tensor(self._into, np.ascontiguousarray(values))
             self._interpreter.invoke()
-            return self._interpreter.get_tensor(self._out_of)
+            return [self._interpreter.get_tensor(number) for number in self._out_of]
         except MODEL_FAULTS as error:
             raise ReleaseError(f"{self.name}: does not run: {one_line(error)}") from error
 
@@ -176,7 +187,9 @@ def load_bundle_runner(
     Raises:
         ReleaseError: a file is missing, or a model that does not load or is not the manifest's.
     """
-    models = [ModelRunner(stage.file, interpreter(stage, _read(folder / stage.file))) for stage in manifest.stages]
+    models = [
+        ModelRunner(stage.file, interpreter(stage, read_part(folder / stage.file))) for stage in manifest.stages
+    ]
     return BundleRunner(manifest, models)
 
 
@@ -190,11 +203,18 @@ def checked_probabilities(values: Probabilities, spec: TensorSpec) -> Probabilit
     return values
 
 
-def _read(path: Path) -> bytes:
+def read_part(path: Path) -> bytes:
+    """Return the content of a file of a bundle; ReleaseError when it is not there."""
     try:
         return path.read_bytes()
     except OSError as error:
         raise ReleaseError(f"missing file of the bundle: {describe_os_error(error)}") from error
+
+
+def _spec(found: dict[str, Any]) -> TensorSpec:
+    scale, zero_point = found["quantization"]
+    shape = tuple(int(size) for size in found["shape"])
+    return TensorSpec(shape, np.dtype(found["dtype"]).name, float(scale), int(zero_point))
 
 
 def _same_quantisation(found: TensorSpec, said: TensorSpec) -> bool:

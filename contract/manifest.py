@@ -12,7 +12,7 @@ from contract.errors import InputError, describe_os_error
 from contract.familiarity import Familiarity, channels_kept, parse_familiarity, unpack_means
 from contract.files import compact_json_bytes, read_capped, sha256_file
 
-SCHEMA = 1
+SCHEMA, DETECTOR_SCHEMA = 1, 2  # the second has a detector; a manifest without one keeps the first, and its bytes
 NAME = "release.json"
 MOST_BYTES = 1 << 20
 UNKNOWN = "unknown"  # the label of a stranger; never one of `labels`
@@ -79,6 +79,45 @@ class SelfTest:
     tolerance: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Detector:
+    """The model that finds people in a whole frame; ``contract.detection`` runs it, and nothing else does.
+
+    A frame is shrunk by one factor into the top left of ``input`` (letterboxed), the rest is ``fill``; pixels go in
+    as they are (RGB, 0..255), normalisation is in the graph. For each cell of each of the ``strides`` (in pixels of
+    the input; row by row, the finest stride first) come two ``outputs``, in the file's order: how sure it is of a
+    person, and how far the box's left, top, right and bottom are from the cell's middle, each as logits of
+    0..``reg_max`` strides.
+
+    A box of score ``begin`` begins a track, one of ``go_on`` continues it, and of two boxes that overlap (IoU) by
+    ``overlap`` the surer stays. ``expected`` holds a row for each picture of the self-test, see
+    ``contract.detection.decode.summarise``; every value must be within ``tolerance``.
+    """
+
+    file: str
+    sha256: str
+    size: int
+    input: TensorSpec
+    outputs: tuple[TensorSpec, ...]
+    strides: tuple[int, ...]
+    reg_max: int
+    expected: tuple[tuple[float, ...], ...]
+    tolerance: float
+    kind: str = "nanodet"
+    fill: int = 114
+    begin: float = 0.45
+    go_on: float = 0.25
+    overlap: float = 0.5
+    edge_tpu: bool = False
+    operators: tuple[str, ...] = ()
+
+    @property
+    def cells(self) -> int:
+        """How many boxes it gives for a frame, whether somebody is there or not."""
+        _, height, width, _ = self.input.shape
+        return sum((height // stride) * (width // stride) for stride in self.strides)
+
+
 @dataclass(frozen=True)
 class FileEntry:
     """Digest (SHA-256, hexadecimal) and length in bytes of one file."""
@@ -91,7 +130,8 @@ class FileEntry:
 class Manifest:
     """What a bundle is: read from release.json.
 
-    Without ``familiarity`` (an older release, or one of a single stage) the thresholds alone tell strangers.
+    Without ``familiarity`` (an older release, or one of a single stage) the thresholds alone tell strangers; without
+    ``detector`` (an older release, or one for a camera that needs none) people are found by what moves.
     """
 
     model: str
@@ -105,18 +145,22 @@ class Manifest:
     metrics: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     familiarity: Familiarity | None = None
+    detector: Detector | None = None
 
     def files(self) -> dict[str, FileEntry]:
         """Return every file of the bundle but release.json itself."""
-        parts: tuple[Stage | SelfTest, ...] = (*self.stages, self.selftest)
+        parts: list[Stage | SelfTest | Detector] = [*self.stages, self.selftest]
+        if self.detector is not None:
+            parts.append(self.detector)
         return {part.file: FileEntry(part.sha256, part.size) for part in parts}
 
     def to_bytes(self) -> bytes:
         """Return release.json; the same manifest gives the same bytes."""
         body = asdict(self)
-        if self.familiarity is None:
-            del body["familiarity"]  # as it was before there was such a field: the same release keeps its bytes
-        return compact_json_bytes({"schema": SCHEMA, **body})
+        for name in ("familiarity", "detector"):
+            if body[name] is None:
+                del body[name]  # as it was before there was such a field: the same release keeps its bytes
+        return compact_json_bytes({"schema": SCHEMA if self.detector is None else DETECTOR_SCHEMA, **body})
 
 
 def parse_manifest(data: bytes, where: str = NAME) -> Manifest:
@@ -127,8 +171,9 @@ def parse_manifest(data: bytes, where: str = NAME) -> Manifest:
     """
     top = Fields(parse_object(data, where), where)
     schema = top.integer("schema", 1)
-    if schema != SCHEMA:
-        raise InputError(f"{where}: schema {schema}, this program knows {SCHEMA}")
+    if schema not in (SCHEMA, DETECTOR_SCHEMA):
+        raise InputError(f"{where}: schema {schema}, this program knows {SCHEMA} and {DETECTOR_SCHEMA}")
+    has_detector = schema == DETECTOR_SCHEMA and "detector" in top.value
     manifest = Manifest(
         model=top.name("model"),
         version=top.integer("version", 1),
@@ -141,6 +186,7 @@ def parse_manifest(data: bytes, where: str = NAME) -> Manifest:
         metrics=top.free("metrics"),
         provenance=top.free("provenance"),
         familiarity=parse_familiarity(top.object("familiarity")) if "familiarity" in top.value else None,
+        detector=_detector(top.object("detector")) if has_detector else None,
     )
     _check_consistency(manifest, where)
     return manifest
@@ -200,10 +246,14 @@ def _tensor(fields: Fields) -> TensorSpec:
     return TensorSpec(tuple(shape), dtype, fields.number("scale", 0), fields.integer("zero_point", -128, 255))
 
 
-def _stage(fields: Fields) -> Stage:
+def _operators(fields: Fields) -> tuple[str, ...]:
     operators = fields.items("operators")
     if not all(isinstance(name, str) for name in operators):
         raise InputError(f"{fields.where}: operators must be strings")
+    return tuple(operators)
+
+
+def _stage(fields: Fields) -> Stage:
     return Stage(
         file=fields.name("file"),
         sha256=fields.sha256("sha256"),
@@ -211,7 +261,34 @@ def _stage(fields: Fields) -> Stage:
         input=_tensor(fields.object("input")),
         output=_tensor(fields.object("output")),
         edge_tpu=fields.boolean("edge_tpu"),
-        operators=tuple(operators),
+        operators=_operators(fields),
+    )
+
+
+def _detector(fields: Fields) -> Detector:
+    kind, strides = fields.text("kind"), fields.items("strides", 8)
+    if kind != "nanodet":
+        raise InputError(f"{fields.where}: kind {kind!r} is not known here (only 'nanodet')")
+    if not strides or not all(type(stride) is int and 1 <= stride <= 256 for stride in strides):
+        raise InputError(f"{fields.where}: strides must be whole numbers from 1 to 256")
+    outputs = fields.items("outputs", 8)
+    return Detector(
+        file=fields.name("file"),
+        sha256=fields.sha256("sha256"),
+        size=fields.integer("size", 1),
+        input=_tensor(fields.object("input")),
+        outputs=tuple(_tensor(Fields(item, f"{fields.where}: outputs[{i}]")) for i, item in enumerate(outputs)),
+        strides=tuple(strides),
+        reg_max=fields.integer("reg_max", 1, 64),
+        expected=_expected(fields),
+        tolerance=fields.number("tolerance", 0, 1),
+        kind=kind,
+        fill=fields.integer("fill", 0, 255),
+        begin=fields.number("begin", 0, 1),
+        go_on=fields.number("go_on", 0, 1),
+        overlap=fields.number("overlap", 0, 1),
+        edge_tpu=fields.boolean("edge_tpu"),
+        operators=_operators(fields),
     )
 
 
@@ -234,17 +311,21 @@ def _thresholds(fields: Fields) -> Thresholds:
     return Thresholds(fields.number("accept", 0, 1), fields.integer("least_crops", 1, 100))
 
 
-def _selftest(fields: Fields) -> SelfTest:
+def _expected(fields: Fields) -> tuple[tuple[float, ...], ...]:
     rows = []
     for i, row in enumerate(fields.items("expected", 256)):
         if not isinstance(row, list) or not all(type(value) in (int, float) and 0 <= value <= 1 for value in row):
             raise InputError(f"{fields.where}: expected[{i}] must be probabilities")
         rows.append(tuple(float(value) for value in row))
+    return tuple(rows)
+
+
+def _selftest(fields: Fields) -> SelfTest:
     return SelfTest(
         file=fields.name("file"),
         sha256=fields.sha256("sha256"),
         size=fields.integer("size", 1),
-        expected=tuple(rows),
+        expected=_expected(fields),
         tolerance=fields.number("tolerance", 0, 1),
     )
 
@@ -252,7 +333,8 @@ def _selftest(fields: Fields) -> SelfTest:
 def _check_consistency(manifest: Manifest, where: str) -> None:
     if not manifest.stages:
         raise InputError(f"{where}: stages must not be empty")
-    if len(manifest.files()) != len(manifest.stages) + 1 or NAME in manifest.files():
+    files = len(manifest.stages) + (1 if manifest.detector is None else 2)
+    if len(manifest.files()) != files or NAME in manifest.files():
         raise InputError(f"{where}: two files have the same name")
     first, last = manifest.stages[0].input.shape, manifest.stages[-1].output.shape
     if first != (1, *manifest.preprocess.size, 3):
@@ -270,6 +352,8 @@ def _check_consistency(manifest: Manifest, where: str) -> None:
             )
     if manifest.familiarity is not None:
         _check_familiarity(manifest, manifest.familiarity, f"{where}: familiarity")
+    if manifest.detector is not None:
+        _check_detector(manifest.detector, len(manifest.selftest.expected), f"{where}: detector")
 
 
 def _check_familiarity(manifest: Manifest, data: Familiarity, where: str) -> None:
@@ -277,3 +361,19 @@ def _check_familiarity(manifest: Manifest, data: Familiarity, where: str) -> Non
         raise InputError(f"{where}: needs a stage that gives features before the last one")
     channels = channels_kept(manifest.stages[-1].input.shape[-1], data.stride)
     unpack_means(data.means, len(manifest.labels), channels, where)
+
+
+def _check_detector(detector: Detector, pictures: int, where: str) -> None:
+    shape = detector.input.shape
+    if len(shape) != 4 or shape[0] != 1 or shape[3] != 3:
+        raise InputError(f"{where}: takes {list(shape)}, which is no picture")
+    if any(side % stride for side in shape[1:3] for stride in detector.strides):
+        raise InputError(f"{where}: its input of {shape[2]}x{shape[1]} is no multiple of the strides")
+    wanted = sorted((1, detector.cells, values) for values in (1, 4 * (detector.reg_max + 1)))
+    if sorted(output.shape for output in detector.outputs) != wanted:
+        raise InputError(f"{where}: outputs must be of the shapes {wanted[0]} and {wanted[1]}")
+    if detector.go_on > detector.begin:
+        raise InputError(f"{where}: go_on must not be over begin")
+    rows = detector.expected
+    if len(rows) != pictures or any(len(row) != 2 * len(detector.strides) for row in rows):
+        raise InputError(f"{where}: expected must have two values a stride for each of {pictures} pictures")

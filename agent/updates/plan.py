@@ -168,5 +168,6 @@ def _check_signed_for(manifest: Manifest, target: ReleaseTarget) -> None:
 
 
 def _missing_operators(manifest: Manifest, known: Collection[str]) -> str:
-    needed = {name for stage in manifest.stages for name in stage.operators}
+    found = manifest.detector.operators if manifest.detector else ()
+    needed = {*found, *(name for stage in manifest.stages for name in stage.operators)}
     return ", ".join(sorted(n for n in needed if not _BUILTIN_OPERATOR.fullmatch(n) and n not in known))

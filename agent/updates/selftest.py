@@ -13,10 +13,16 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from contract.checks import Fields, parse_object
 from contract.errors import InputError, KinwatchError, ReleaseError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from contract.manifest import Detector, SelfTest
 
 TIME_LIMIT_S = 60.0
 # Address space, not memory: the interpreter with numpy and the runtime maps about 0.5 GiB, mostly never touched.
@@ -31,7 +37,7 @@ class SelfTestImpossibleError(KinwatchError):
 
 @dataclass(frozen=True)
 class SelfTestResult:
-    """``worst``: the largest difference from an expected probability; ``run_ms``: for all inputs together."""
+    """``worst``: the largest difference from an expected answer; ``run_ms``: for all inputs together."""
 
     worst: float
     run_ms: float
@@ -94,25 +100,37 @@ def check_bundle(folder: Path) -> SelfTestResult:
     import numpy as np
 
     from agent.vision.classifier import load_classifier
-    from agent.vision.runtime import NoRuntimeError
+    from agent.vision.runtime import NoRuntimeError, build_interpreter
+    from contract.detection.runner import load_detector
 
     try:
         classifier = load_classifier(folder)
+        detector = load_detector(
+            folder, classifier.manifest, lambda entry, model: build_interpreter(entry.file, model)
+        )
     except NoRuntimeError as error:
         raise SelfTestImpossibleError(str(error)) from error
     expected = classifier.manifest.selftest
     with np.load(folder / expected.file, allow_pickle=False) as stored:
         inputs = stored["inputs"]
     begin = time.monotonic()
-    given = classifier.run(inputs)
-    run_ms = (time.monotonic() - begin) * 1000
+    worst = _worst(classifier.run(inputs), expected)
+    if detector is not None:
+        worst = max(worst, _worst(np.asarray(detector.summaries(inputs), np.float32), detector.detector))
+    return SelfTestResult(worst, (time.monotonic() - begin) * 1000)
+
+
+def _worst(given: "NDArray[np.float32]", expected: "SelfTest | Detector") -> float:
+    """Return the largest difference of an answer from what the manifest expects; ReleaseError if it is too large."""
+    import numpy as np
+
     wanted = np.asarray(expected.expected, np.float32)
     if given.shape != wanted.shape:
         raise ReleaseError(f"answers of shape {list(given.shape)}, expected {list(wanted.shape)}")
     worst = float(np.max(np.abs(given - wanted)))
     if not worst <= expected.tolerance:  # not "worst > tolerance": NaN must fail
         raise ReleaseError(f"an answer is off by {worst:.4g}, allowed is {expected.tolerance:g}")
-    return SelfTestResult(worst, run_ms)
+    return worst
 
 
 def _limit_this_process(time_limit_s: float) -> None:

@@ -254,7 +254,7 @@ def test_a_manifest_round_trips() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (["schema"], 2, "schema 2"),
+        (["schema"], 3, "schema 3"),
         (["model"], "../x", "not a plain name"),
         (["version"], True, "version must be a whole number"),
         (["labels"], ["ada", "ada"], "labels must differ"),
