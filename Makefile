@@ -14,7 +14,7 @@ SIDE_BY_SIDE := --numprocesses auto --dist loadfile --no-loadscope-reorder
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: setup ## run the whole loop on real video: train, publish, relay, patch, try, recognise (SPEED=4, OUT=demo-run)
+demo: setup system-weights ## run the whole loop on real video: train, publish, relay, patch, try, recognise (SPEED=4, OUT=demo-run)
 	@$(BIN)/python -m demo --speed $(or $(SPEED),4) --out $(or $(OUT),demo-run)
 
 test: setup system-tests inputs ## run every test
@@ -36,7 +36,7 @@ format: setup ## rewrite the code in our format
 fuzz: setup ## apply a million damaged patches (CASES=1000000, SEED=1)
 	$(BIN)/python -m tests.fuzz_patches --cases $(or $(CASES),1000000) --seed $(or $(SEED),1)
 
-inputs: setup ## fetch the sample video and the backbone weights once, into the cache
+inputs: setup system-weights ## fetch the sample video and the weights once, into the cache
 	@$(BIN)/cloud_tools inputs
 
 benchmarks: setup inputs ## measure what docs/vision.md states
@@ -52,9 +52,12 @@ $(STAMP):
 	@./prepare_machine.sh $(VENV)
 	@touch $@
 
-.PHONY: system-tests
+.PHONY: system-tests system-weights
 system-tests:
 	@./prepare_machine.sh --tests
+
+system-weights:
+	@./prepare_machine.sh --weights
 
 clean: ## remove the virtual environment, caches of tools and the demo's output
 	rm -rf $(VENV) demo-run build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

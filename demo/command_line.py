@@ -76,8 +76,8 @@ def tell(console: Console, folder: Path, settings: HouseSettings, labels: Path, 
 
 
 def fetch_inputs(console: Console) -> dict[str, str]:
-    """Fetch the sample video and the backbone weights, or find them in the cache."""
-    with console.status("fetching the sample video and the backbone weights (once, about 120 MB)"):
+    """Fetch the sample video and the weights, or find them in the cache."""
+    with console.status("fetching the sample video and the weights (once, about 270 MB)"):
         command = [console_script("cloud_tools"), "inputs", "--json"]
         # In a group of its own: Ctrl-C at the terminal is ours, and one line; `run` ends the child then.
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, process_group=0)

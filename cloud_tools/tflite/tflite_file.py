@@ -16,11 +16,11 @@ from contract.manifest import Manifest
 
 
 class Runner(ModelRunner):
-    """One TFLite model with one input and one output, loaded from its bytes."""
+    """One TFLite model with one input and one output, or several, loaded from its bytes."""
 
-    def __init__(self, model: bytes, name: str) -> None:
-        """Load ``model``; ReleaseError names it when it does not load."""
-        super().__init__(name, _interpreter(name, model))
+    def __init__(self, model: bytes, name: str, outputs: int = 1) -> None:
+        """Load ``model``; ReleaseError names it when it does not load, or has other than ``outputs`` outputs."""
+        super().__init__(name, _interpreter(name, model), outputs)
 
 
 def load_runner(folder: Path, manifest: Manifest) -> BundleRunner:

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from cloud_tools.datasets.dataset import Dataset
+from cloud_tools.detectors.detector import FILE as DETECTOR
+from cloud_tools.detectors.detector import DetectorFile
 from cloud_tools.evaluation.evaluation import Answers, Evaluation, answer, measure_rule, score, window_votes
 from cloud_tools.evaluation.strangers import ACCEPT, RULE, Fit
 from cloud_tools.evaluation.threshold import WINDOW, ChosenThreshold, choose_threshold
@@ -50,6 +52,7 @@ class BundleParts:
     preprocess: Preprocess
     stages: tuple[tuple[str, bytes], ...]
     provenance: dict[str, Any]
+    detector: DetectorFile | None
     fit: Fit | None = None  # how it tells strangers; None: by the thresholds alone
 
 
@@ -65,7 +68,8 @@ def write_bundle(
         InputError, ReleaseError, OSError: as the steps do.
     """
     selftest = _selftest_file(base, parts.preprocess.size)
-    for name, data in (*parts.stages, (SELFTEST, selftest)):
+    found = () if parts.detector is None else ((DETECTOR, parts.detector.data),)
+    for name, data in (*parts.stages, *found, (SELFTEST, selftest)):
         atomic_write(building / name, data)
     manifest = _manifest(building, parts)
     runner = load_runner(building, manifest)
@@ -109,7 +113,7 @@ def _selftest_file(base: Path | None, size: tuple[int, int]) -> bytes:
 def _manifest(folder: Path, parts: BundleParts) -> Manifest:
     """Return the manifest without what only a run of the bundle can say."""
     data = (folder / SELFTEST).read_bytes()
-    blank = (tuple(0.0 for _ in parts.labels),)
+    blank, found = (tuple(0.0 for _ in parts.labels),), parts.detector
     stages = tuple(describe_stage(folder / name) for name, _ in parts.stages)
     integer = any(stage.input.dtype != "float32" for stage in stages)
     tolerance = INTEGER_TOLERANCE if integer else SELFTEST_TOLERANCE
@@ -122,8 +126,9 @@ def _manifest(folder: Path, parts: BundleParts) -> Manifest:
         preprocess=parts.preprocess,
         thresholds=Thresholds(accept=ACCEPT),
         selftest=SelfTest(SELFTEST, hashlib.sha256(data).hexdigest(), len(data), blank, tolerance),
-        provenance=parts.provenance,
+        provenance=parts.provenance | ({"detector": found.origin} if found else {}),
         familiarity=parts.fit.familiarity if parts.fit else None,
+        detector=found.entry(selftest_inputs(parts.preprocess.size)) if found else None,
     )
 
 

@@ -16,6 +16,8 @@ from cloud_tools.backbones.choice import choose_backbone
 from cloud_tools.datasets.dataset import Crop, Dataset, check_trainable, label_numbers
 from cloud_tools.datasets.people import forget_people, parse_renames, rename_people
 from cloud_tools.datasets.splits import TEST, TRAIN
+from cloud_tools.detectors.choice import choose_detector
+from cloud_tools.detectors.detector import DetectorFile
 from cloud_tools.evaluation.strangers import hold_out
 from cloud_tools.progress import Progress, Ticks, ticks_of
 from cloud_tools.setting_errors import Setting, SettingError
@@ -48,6 +50,16 @@ class Base:
         origin = self.manifest.provenance.get("backbone", {})
         return Backbone(read_model(self.folder / stage.file), origin if isinstance(origin, dict) else {})
 
+    @property
+    def detector(self) -> DetectorFile | None:
+        """The base's detector file, as it is; None: it has none."""
+        described = self.manifest.detector
+        if described is None:
+            return None
+        origin = self.manifest.provenance.get("detector", {})
+        data = read_model(self.folder / described.file)
+        return DetectorFile(data, origin if isinstance(origin, dict) else {}, described)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
@@ -57,6 +69,7 @@ class Run:
     settings: Settings
     labels: tuple[str, ...]
     backbone: Backbone
+    detector: DetectorFile | None
     base: Base | None
     progress: Progress
 
@@ -134,7 +147,15 @@ def open_run(dataset: Dataset, settings: Settings, base_folder: Path | None, pro
     dataset, base = _people(dataset, base, settings)
     labels = release_labels(dataset, base.labels if base else ())
     backbone = _backbone(settings, dataset, base, progress)
-    run = Run(dataset=dataset, settings=settings, labels=labels, backbone=backbone, base=base, progress=progress)
+    run = Run(
+        dataset=dataset,
+        settings=settings,
+        labels=labels,
+        backbone=backbone,
+        detector=choose_detector(settings.detector, base.detector if base else None, has_base=base is not None),
+        base=base,
+        progress=progress,
+    )
     _ = run.start  # a base of another kind is refused before minutes of work
     if settings.forget and run.backbone.fine_tuned:
         reason = ": the base's backbone was fine-tuned on the forgotten too; train without "

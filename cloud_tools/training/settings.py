@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cloud_tools.backbones.choice import HOUSEHOLD, BackboneChoice, check_choice
 from cloud_tools.backbones.networks import SCRATCH
+from cloud_tools.detectors.choice import check_detector
 from cloud_tools.setting_errors import Setting, SettingError
 from cloud_tools.training.heads import KINDS, PAPER_HEAD
 from contract.errors import InputError
@@ -22,6 +23,7 @@ class Settings:
     weights: str | None = None
     pixels: str | None = None
     calibrate: str = HOUSEHOLD
+    detector: str | None = None
     version: int | None = None
     seed: int = 0
     epochs: int | None = None
@@ -53,6 +55,7 @@ def check_settings(settings: Settings, base: Path | None) -> None:
     if settings.head not in KINDS:
         raise InputError(f"no head {settings.head!r} (known: {', '.join(KINDS)})")
     check_choice(settings.choice)
+    check_detector(settings.detector)
     check_model_name(settings.model)
     _check_together(settings, base)
 

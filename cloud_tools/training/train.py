@@ -11,6 +11,7 @@ from typing import Any
 
 from cloud_tools.backbones.networks import SCRATCH, SIZE
 from cloud_tools.datasets.dataset import Dataset
+from cloud_tools.detectors.choice import choose_detector
 from cloud_tools.evaluation.evaluation import Evaluation
 from cloud_tools.progress import Progress, no_progress, ticks_of
 from cloud_tools.setting_errors import Setting, SettingError
@@ -92,6 +93,7 @@ def _train_whole(dataset: Dataset, settings: Settings, out: Path, progress: Prog
     data = train_scratch(dataset, labels, epochs, settings.seed, ticks_of(progress, "epochs"))
     origin = {"name": SCRATCH, "precision": "float32", "weights": "trained from random ones"}
     head = {"kind": PAPER_HEAD, "epochs": epochs, "seed": settings.seed}
+    detector = choose_detector(settings.detector, None, has_base=False)
     parts = BundleParts(
         model=settings.model,
         version=settings.version or 1,
@@ -99,6 +101,7 @@ def _train_whole(dataset: Dataset, settings: Settings, out: Path, progress: Prog
         preprocess=Preprocess(SIZE),
         stages=((WHOLE, data),),
         provenance={"backbone": origin, "base": None, "head": head},
+        detector=detector,
     )
     with atomic_folder(out) as building:
         return Trained(*write_bundle(building, parts, dataset, None, progress))
@@ -164,6 +167,7 @@ def _parts(learned: _Learned, head: TrainedHead, chosen: Candidate | None = None
         preprocess=run.backbone.preprocess,
         stages=((BACKBONE, run.backbone.data), (HEAD, head.data)),
         provenance=_provenance(run, head, chosen),
+        detector=run.detector,
         fit=fit_familiarity(len(run.labels), sides, head.data, held_out) if held_out else None,
     )
 
