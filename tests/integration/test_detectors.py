@@ -1,6 +1,8 @@
 """NanoDet-g rebuilt: the same numbers as the graph it is from, in a file that finds the sample video's people."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from agent.updates.selftest import run_selftest
 from cloud_tools.datasets.labels import load_labels
 from cloud_tools.detectors.detector import FILE, DetectorFile, make_detector
 from cloud_tools.detectors.graph_model import read_convolutions
@@ -22,6 +25,7 @@ from cloud_tools.tflite.tflite_file import Runner
 from contract.detection.letterbox import letterbox
 from contract.detection.runner import DetectorRunner
 from contract.errors import InputError, ReleaseError
+from contract.manifest import NAME, load_bundle
 from contract.preprocess import Box
 
 ORIGINAL = 416  # pixels; the one size of the package's graph
@@ -123,6 +127,27 @@ def test_a_file_that_is_no_detector_is_refused() -> None:
     tiny = (Path(__file__).parents[1] / "vectors" / "bundle_tiny" / "backbone.tflite").read_bytes()
     with pytest.raises(ReleaseError, match="1 outputs, 2 are needed"):
         DetectorFile(tiny, {}).entry(selftest_inputs())
+
+
+def test_a_device_runs_the_detector_in_the_self_test(detector: DetectorFile, tmp_path: Path) -> None:
+    tiny = Path(__file__).parents[1] / "vectors" / "bundle_tiny"
+    shutil.copytree(tiny, tmp_path / "bundle")
+    manifest = load_bundle(tiny)
+    with np.load(tiny / manifest.selftest.file) as stored:
+        entry = detector.entry(stored["inputs"])
+    (tmp_path / "bundle" / FILE).write_bytes(detector.data)
+    place = tmp_path / "bundle" / NAME
+    place.write_bytes(replace(manifest, detector=entry).to_bytes())
+    assert load_bundle(tmp_path / "bundle").detector == entry
+    assert run_selftest(tmp_path / "bundle").worst <= entry.tolerance
+    other = tuple(tuple(1 - value for value in row) for row in entry.expected)
+    place.write_bytes(replace(manifest, detector=replace(entry, expected=other)).to_bytes())
+    with pytest.raises(ReleaseError, match="off by"):
+        run_selftest(tmp_path / "bundle")
+    place.write_bytes(replace(manifest, detector=entry).to_bytes())
+    (tmp_path / "bundle" / FILE).write_bytes(detector.data[: len(detector.data) // 2])
+    with pytest.raises(ReleaseError, match="self-test"):
+        run_selftest(tmp_path / "bundle")
 
 
 def runner_of(detector: DetectorFile) -> DetectorRunner:

@@ -226,7 +226,12 @@ def scratch(few_crops: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tup
 def test_a_network_from_nothing_is_one_file_that_runs(scratch: tuple[Path, Manifest], few_crops: Dataset) -> None:
     out, manifest = scratch
     assert [stage.file for stage in manifest.stages] == ["model.tflite"]
-    assert sorted(path.name for path in out.iterdir()) == ["model.tflite", "release.json", "selftest.npz"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "detector.tflite",
+        "model.tflite",
+        "release.json",
+        "selftest.npz",
+    ]
     assert load_bundle(out) == manifest
     assert manifest.familiarity is None
     assert evaluate_bundle(out, few_crops).overall.crops == len(few_crops.side("test"))

@@ -1,6 +1,8 @@
 """A publish site as the devices' own client (contract.trust over python-tuf) sees it: honest, stale and attacked."""
 
+import dataclasses
 import datetime as dt
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,9 +13,12 @@ from tuf.api.metadata import Metadata, Timestamp
 
 import modelpatch
 from cloud_tools.publishing.keys import KeyFolder
+from cloud_tools.publishing.publish import Order, publish
 from contract.errors import PeerError, TrustError
 from contract.files import sha256_file
+from contract.manifest import NAME, load_bundle
 from contract.trust import SIGNED_AT, TrustedSite
+from tests.detectors import small_detector
 from tests.sites import Site, missing_contents
 
 
@@ -68,6 +73,27 @@ def test_a_patch_from_every_earlier_release_gives_the_signed_file(site: Site, de
         made = site.folder / "made"
         modelpatch.apply_file(base, site.site / "content" / patches[sha256_file(base)].sha256, made)
         assert made.read_bytes() == (site.bundle(3) / "head.tflite").read_bytes()
+
+
+def test_a_detector_is_signed_as_any_file_and_costs_nothing_while_it_stays(site: Site, device: TrustedSite) -> None:
+    for version in (1, 2):
+        bundle = with_detector(site.bundle(version))
+        publish(Order(bundle=bundle, site=site.site, keys=site.keys), clock=site.clock)
+    view = device.refresh()
+    first, second = (view.release("household", version) for version in (1, 2))
+    assert first.target.files["detector.tflite"] == second.target.files["detector.tflite"]
+    assert [patch.file for patch in second.target.patches] == ["head.tflite"]
+    assert missing_contents(site.site, second) == []
+
+
+def with_detector(bundle: Path) -> Path:
+    """Put a detector into a bundle, and return it."""
+    data, manifest = b"TFL3 detector", load_bundle(bundle)
+    (bundle / "detector.tflite").write_bytes(data)
+    rows = ((0.0,) * 4,) * len(manifest.selftest.expected)
+    entry = small_detector(sha256=hashlib.sha256(data).hexdigest(), size=len(data), expected=rows)
+    (bundle / NAME).write_bytes(dataclasses.replace(manifest, detector=entry).to_bytes())
+    return bundle
 
 
 def test_two_channels_have_their_own_versions(site: Site, device: TrustedSite) -> None:

@@ -14,7 +14,7 @@ from contract.errors import InputError, PeerError
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 # Of pip, dpkg-deb and click; and what a module says of the whole command line.
-FOREIGN = {"--no-deps", "--only-binary=:all:", "--quiet", "--fsys-tarfile", "--help"}
+FOREIGN = {"--cache", "--loglevel=error", "--no-deps", "--only-binary=:all:", "--quiet", "--fsys-tarfile", "--help"}
 
 
 def options(command: click.Command) -> set[str]:
