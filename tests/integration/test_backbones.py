@@ -123,7 +123,7 @@ def test_a_full_cache_costs_time_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(backbones, "atomic_write", full)
+    monkeypatch.setattr(backbones, "cache_export", full)
     assert make_backbone(tiny_network(), random_weights(0)).data
 
 
