@@ -5,9 +5,13 @@ from pathlib import Path
 
 from agent.camera.settings import CameraSettings
 from agent.updates.proving import TrialSettings
+from agent.vision.cadence import DetectionSettings
 from agent.vision.consensus import ConsensusSettings
+from agent.vision.gate import GateSettings
+from agent.vision.hours import HourSettings
 from agent.vision.motion import MotionSettings
 from agent.vision.tracking import TrackSettings
+from agent.vision.zones import Mask, Zone
 from contract.broker import MqttSettings
 from contract.checks import check_http_url, check_poll, parse_object, safe_name
 from contract.config import load_config
@@ -55,15 +59,22 @@ class AgentConfig:
     camera: CameraSettings
     relay: RelaySettings
     model: ModelSettings = field(default_factory=ModelSettings)
+    gate: GateSettings = field(default_factory=GateSettings)
     motion: MotionSettings = field(default_factory=MotionSettings)
+    detection: DetectionSettings = field(default_factory=DetectionSettings)
     tracking: TrackSettings = field(default_factory=TrackSettings)
     consensus: ConsensusSettings = field(default_factory=ConsensusSettings)
+    zones: tuple[Zone, ...] = ()
+    masks: tuple[Mask, ...] = ()
+    schedule: HourSettings = field(default_factory=HourSettings)
     mqtt: MqttSettings = field(default_factory=MqttSettings)
     trial: TrialSettings = field(default_factory=TrialSettings)
 
     def __post_init__(self) -> None:
-        """Refuse an id that cannot be part of a topic."""
+        """Refuse an id that cannot be part of a topic, and two zones of one name."""
         _check_name(self.id, "id")
+        if len({zone.name for zone in self.zones}) != len(self.zones):
+            raise ValueError("zones: two have the same name")
 
 
 def _check_name(value: str, key: str) -> None:

@@ -95,7 +95,8 @@ class Live:
             "fps": 0.0 if stalled else self._rate(),
             "last_frame_s": None if last_s is None else round(now_s - last_s, 2),
             "paused": self._paused(),
-            "last_sighting": seen and {"label": seen.label, "confidence": seen.confidence, "time": seen.last_seen},
+            "last_sighting": seen
+            and {"label": seen.label, "confidence": seen.confidence, "time": seen.end or seen.start},
         }
 
     def _rate(self) -> float:

@@ -7,6 +7,7 @@ Threads: the main one watches; one updates; paho's talks to the broker; the came
 slots (locked inside), the reporter (locked inside) and one offered model (locked inside ``RunningModel``).
 """
 
+import datetime as dt
 import threading
 import time
 from collections.abc import Callable
@@ -31,9 +32,10 @@ from agent.updates.schedule import UpdateSchedule
 from agent.updates.selftest import run_selftest
 from agent.updates.slots import Slots
 from agent.updates.starts import HEALTHY_S, StartCount
-from agent.vision.classifier import load_classifier
-from agent.vision.pipeline import Pipeline, PipelineSettings
+from agent.vision.classifier import load_model
+from agent.vision.pipeline import Model, Pipeline, PipelineSettings
 from agent.vision.sightings import SightingLog
+from agent.vision.zones import masked
 from agent.watch import Watch
 from contract.errors import InputError, PeerError
 from contract.messages import Metrics, Sighting
@@ -76,7 +78,13 @@ def _make_reporter(config: AgentConfig) -> Reporter:
 
 def _pipeline_settings(config: AgentConfig) -> PipelineSettings:
     return PipelineSettings(
-        device=config.id, motion=config.motion, tracking=config.tracking, consensus=config.consensus
+        device=config.id,
+        gate=config.gate,
+        motion=config.motion,
+        detection=config.detection,
+        tracking=config.tracking,
+        consensus=config.consensus,
+        zones=config.zones,
     )
 
 
@@ -92,7 +100,7 @@ class Agent:
         self.pipeline = Pipeline(_pipeline_settings(config), self._sighted)
         self.progress = Progress(config.data, self.reporter.update)
         self.running = RunningModel(
-            slots, use=self.pipeline.use, load=load_classifier, told=self._moved, starts=StartCount(config.data)
+            slots, use=self._use, load=load_model, told=self._moved, starts=StartCount(config.data)
         )
         installer = make_installer(
             config, slots, self.progress, wait=ending.wait, hot=True, on_trial=self.running.offer
@@ -134,19 +142,26 @@ class Agent:
     def _run(self, watch: Watch, camera: Camera) -> None:
         """Watch, and tell an end in order, a camera that failed included, from a fault that a model may be behind."""
         try:
-            watch.run(camera.frames_or_waits())
+            watch.run(masked(camera.frames_or_waits(), self.config.masks))
         except (InputError, PeerError):
             self.running.ended()
             raise
         self.running.ended()
 
     def paused(self) -> bool:
-        """Return whether a person wants nobody to be looked at now; who was being followed is decided first."""
-        paused = self._switch.paused()
+        """Return whether nobody is to be looked at now; who was being followed is decided first.
+
+        A person wants it so, or it is outside of the hours of the schedule, which are those of the clock on the wall.
+        """
+        now = dt.datetime.now().astimezone().time()
+        paused = self._switch.paused() or not self.config.schedule.cover(now)
         if paused and not self._paused:
-            self.pipeline.finish()
+            self.pipeline.rest()
         self._paused = paused
         return paused
+
+    def _use(self, model: Model | None) -> None:
+        self.pipeline.use(model, self.running.slot)
 
     def _sighted(self, sighting: Sighting) -> None:
         if not is_set(time.time()):

@@ -28,6 +28,8 @@ SCHEMA = 1
 MOST_BYTES = 16_384  # an embedded broker's default limit is 20 KB
 ERROR_MOST = 500  # characters
 MOST_STEPS = 32  # of an update, each with a duration
+LABEL_MOST = 64  # characters
+MOST_VOTES = 128  # labels of a sighting
 _Enum = TypeVar("_Enum", bound=enum.StrEnum)
 _Value = TypeVar("_Value")
 
@@ -147,6 +149,7 @@ class Metrics:
     crops: int
     temperature_c: float | None = None
     motion_ms: float | None = None
+    detect_ms: float | None = None
     tracking_ms: float | None = None
     classify_ms: float | None = None
     version: int | None = None
@@ -155,7 +158,7 @@ class Metrics:
 
     def encode(self) -> bytes:
         """Return the payload."""
-        measured = ("temperature_c", "motion_ms", "tracking_ms", "classify_ms")
+        measured = ("temperature_c", "motion_ms", "detect_ms", "tracking_ms", "classify_ms")
         left_out = {key for key in measured if getattr(self, key) is None}
         return _encode(**{key: value for key, value in vars(self).items() if key not in left_out})
 
@@ -170,6 +173,7 @@ class Metrics:
             crops=fields.integer("crops"),
             temperature_c=_optional(fields, "temperature_c", lambda key: fields.number(key, -274, 1000)),
             motion_ms=_optional(fields, "motion_ms", lambda key: fields.number(key, 0)),
+            detect_ms=_optional(fields, "detect_ms", lambda key: fields.number(key, 0)),
             tracking_ms=_optional(fields, "tracking_ms", lambda key: fields.number(key, 0)),
             classify_ms=_optional(fields, "classify_ms", lambda key: fields.number(key, 0)),
             version=_optional(fields, "version", lambda key: fields.integer(key, 1)),
@@ -196,33 +200,45 @@ class Motion:
 
 @dataclass(frozen=True, kw_only=True)
 class Sighting:
-    """One decided track.
+    """What is known of one visit: one person, from coming into the picture to leaving it.
 
-    ``confidence``: mean probability of ``label`` over ``crops`` crops (for ``unknown``: of the likeliest member).
-    ``frame`` and ``box`` (x, y, width, height in pixels): the newest frame that was voted on, and where in it.
-    ``first_frame``, ``last_frame``: indexes of frames. ``first_seen``, ``last_seen``: UTC, ISO 8601.
-    ``upgrade``: it corrects an earlier sighting of the same track. ``clock_set`` False: the device's clock was never
-    set (it starts in 1970), so that the times tell only what was before what.
+    It is told when the visit is decided (``end`` is None then), again if that is corrected (``upgrade``), and once
+    when the person has left, with ``end``. So ``visit`` joins what belongs together, and whoever counts sightings
+    counts those with an ``end``: one a visit. A visit that was not decided before is told at its end alone.
+
+    ``visit``: the same in every message of it, and never again. ``track``: its number since the agent started.
+    ``confidence``: mean probability of ``label`` at the decision (for ``unknown``: of the likeliest member).
+    ``crops``: how many crops were looked at until now; ``votes``: how many of them were most like each label.
+    ``version``, ``slot``: the release that decided. ``zone``: where the person was most of the time, None outside of
+    every zone. ``frame``, ``box`` (x, y, width, height in pixels): the best crop, and ``picture`` (width, height) the
+    size of the frame that it is in. ``first_frame``, ``last_frame``: indexes of frames. ``start``, ``end``: UTC, ISO
+    8601. ``clock_set`` False: the device's clock was never set (it starts in 1970), so that the times tell only what
+    was before what.
     """
 
     device: str
+    visit: str
     track: int
     label: str
     confidence: float
     version: int
+    crops: int
     frame: int
     box: tuple[int, int, int, int]
-    crops: int
+    picture: tuple[int, int]
     first_frame: int
     last_frame: int
-    first_seen: str
-    last_seen: str
+    start: str
+    end: str | None = None
+    slot: str | None = None
+    zone: str | None = None
+    votes: Mapping[str, int] = field(default_factory=dict)
     upgrade: bool = False
     clock_set: bool = True
 
     def encode(self) -> bytes:
         """Return the payload; the confidence has four digits, and a clock is told of only if it is not set."""
-        fields = {**vars(self), "confidence": round(self.confidence, 4)}
+        fields = {**vars(self), "confidence": round(self.confidence, 4), "votes": dict(self.votes)}
         if self.clock_set:
             del fields["clock_set"]
         return _encode(**fields)
@@ -233,17 +249,22 @@ class Sighting:
         fields = _decode(payload, "sighting")
         return Sighting(
             device=fields.name("device"),
+            visit=fields.name("visit"),
             track=fields.integer("track"),
-            label=fields.text("label", 64),
+            label=fields.text("label", LABEL_MOST),
             confidence=fields.number("confidence", 0, 1),
             version=fields.integer("version", 1),
+            crops=fields.integer("crops"),
             frame=fields.integer("frame"),
             box=_box(fields),
-            crops=fields.integer("crops"),
+            picture=_picture(fields),
             first_frame=fields.integer("first_frame"),
             last_frame=fields.integer("last_frame"),
-            first_seen=_time(fields, "first_seen"),
-            last_seen=_time(fields, "last_seen"),
+            start=_time(fields, "start"),
+            end=_optional(fields, "end", lambda key: _time(fields, key)),
+            slot=_optional(fields, "slot", fields.name),
+            zone=_optional(fields, "zone", fields.name),
+            votes=_votes(fields.object("votes")),
             upgrade=fields.boolean("upgrade"),
             clock_set=_optional(fields, "clock_set", fields.boolean) is not False,
         )
@@ -307,6 +328,17 @@ def _durations(fields: Fields) -> dict[str, int]:
     if len(fields.value) > MOST_STEPS:
         raise InputError(f"{fields.where}: more than {MOST_STEPS} steps")
     return {safe_name(step, fields.where): fields.integer(step) for step in fields.value}
+
+
+def _votes(fields: Fields) -> dict[str, int]:
+    if len(fields.value) > MOST_VOTES or any(len(label) > LABEL_MOST for label in fields.value):
+        raise InputError(f"{fields.where}: more than {MOST_VOTES} labels, or one over {LABEL_MOST} characters")
+    return {label: fields.integer(label) for label in fields.value}
+
+
+def _picture(fields: Fields) -> tuple[int, int]:
+    sides = Fields(dict(zip("wh", fields.items("picture", 2), strict=False)), f"{fields.where}: picture")
+    return sides.integer("w"), sides.integer("h")
 
 
 def _box(fields: Fields) -> tuple[int, int, int, int]:

@@ -125,12 +125,14 @@ class Teller:
                 self.house.wait(what, partial(_holds, enough, seen, device), 120, device)
 
     def _collect_sightings(self) -> None:
-        """Take everything that both cameras said with release 1 and with release 2."""
+        """Take what both cameras said last of each visit, with release 1 and with release 2."""
         self.story.sightings = {
             version: [
                 item.body | {"device": device}
                 for device in self.house.settings.devices
-                for item in self._sightings(device, version, self.begin)
+                for item in {
+                    item.body["visit"]: item for item in self._sightings(device, version, self.begin)
+                }.values()
             ]
             for version in (1, 2)
         }

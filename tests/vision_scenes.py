@@ -2,13 +2,16 @@
 
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from agent.camera.frame import Frame
+from contract.detection.runner import Detection
 from contract.errors import ReleaseError
-from contract.manifest import Manifest, load_bundle
+from contract.manifest import Detector, Manifest, TensorSpec, load_bundle
 from contract.preprocess import Box, Image
 from contract.video.child import Complaints
 from contract.video.reader import Picture
@@ -39,6 +42,23 @@ def walk(coat: str, frames: int = 60, *, still: int = 20, y: int = 120, step: in
         yield scene
     for number in range(frames):
         yield with_person(scene, number * step - PERSON[0], y, coat) if number * step > PERSON[0] else scene
+
+
+def passage(fps: float, coat: str = "red", *, scale: float = 1.0, stands_s: float = 2.0) -> Iterator[Frame]:
+    """Return frames of somebody who walks in, stands in the middle for ``stands_s``, and walks out; then nobody.
+
+    The picture is ``scale`` times as large as the street. Times are those of a camera of ``fps``.
+    """
+    scene, speed, number = street(), 100.0, 0
+    middle_s = WIDTH / 2 / speed
+    while (time_s := number / fps) < 2 * middle_s + stands_s + 5.0:
+        walked_s = time_s if time_s < middle_s else max(middle_s, time_s - stands_s)
+        x = round(speed * walked_s) - PERSON[0]
+        image = with_person(scene, x, 120, coat) if -PERSON[0] < x < WIDTH else scene
+        if scale != 1:
+            image = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST), np.uint8)
+        yield Frame(image, number, number, time_s)
+        number += 1
 
 
 def write_video(path: Path, images: Sequence[Image], fps: float = 10.0) -> Path:
@@ -98,11 +118,54 @@ class ScriptedSource:
         self.closed.set()
 
 
+class CoatDetector:
+    """Finds the coats of ``COATS`` as a detector finds people, at any resolution; counts how often it was asked."""
+
+    def __init__(self, score: float = 0.9, fails_after: int = 100_000) -> None:
+        ends = TensorSpec((1, 32, 32, 3), "float32", 0.0, 0)
+        self.detector = Detector(
+            file="detector.tflite",
+            sha256="0" * 64,
+            size=1,
+            input=ends,
+            outputs=(),
+            strides=(8,),
+            reg_max=1,
+            expected=(),
+            tolerance=0.0,
+        )
+        self._score = score
+        self._left = fails_after
+        self.asked = 0
+
+    def find(self, frame: Image) -> list[Detection]:
+        """Return a box around each coat."""
+        self.asked += 1
+        if not self._left:
+            raise ReleaseError("the detector broke")
+        self._left -= 1
+        found = []
+        for colour in COATS.values():
+            mask = cv2.inRange(frame, np.array(colour) - 25.0, np.array(colour) + 25.0)
+            outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+            boxes = [cv2.boundingRect(outline) for outline in outlines]
+            found += [Detection((int(x), int(y), int(w), int(h)), self._score) for x, y, w, h in boxes if w > 3]
+        return found
+
+
 class FixedModel:
     """A model that always answers ``row``; after ``fails_after`` crops it fails as a broken release does."""
 
-    def __init__(self, row: Sequence[float], manifest: Manifest | None = None, fails_after: int = 1000) -> None:
-        self.manifest = manifest or load_bundle(BUNDLE)
+    def __init__(
+        self,
+        row: Sequence[float],
+        manifest: Manifest | None = None,
+        fails_after: int = 1000,
+        detector: CoatDetector | None = None,
+    ) -> None:
+        manifest = manifest or load_bundle(BUNDLE)
+        self.detector = detector
+        self.manifest = replace(manifest, detector=detector.detector) if detector else manifest
         self._row = np.asarray(row, np.float32)
         self._left = fails_after
         self.crops: list[Image] = []

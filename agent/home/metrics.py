@@ -16,7 +16,7 @@ class StageTimes:
         self._last: dict[str, float] = {}
 
     def add(self, metrics: Metrics, counters: Mapping[str, float]) -> Metrics:
-        """Return ``metrics`` with ``motion_ms`` and ``tracking_ms`` a frame and ``classify_ms`` a crop."""
+        """Return ``metrics`` with ``motion_ms`` a frame, ``detect_ms`` and ``tracking_ms`` a look, and so on."""
         grown = {key: value - self._last.get(key, 0.0) for key, value in counters.items()}
         self._last = dict(counters)
 
@@ -26,7 +26,8 @@ class StageTimes:
         return replace(
             metrics,
             motion_ms=mean("motion_ms", "frames"),
-            tracking_ms=mean("tracking_ms", "frames"),
+            detect_ms=mean("detect_ms", "looks"),
+            tracking_ms=mean("tracking_ms", "looks"),
             classify_ms=mean("classify_ms", "crops"),
         )
 

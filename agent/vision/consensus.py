@@ -1,7 +1,7 @@
 """Owns when a track has a name: which crops to look at, and what their votes amount to. Pure; refuses pictures.
 
 The rule, in full:
-- The first crops of a track come every ``spacing_frames``; after ``crops`` of them only every ``later_frames``.
+- The first crops of a track come every ``spacing_s``; after ``crops`` of them only every ``later_s``.
 - A winner is named if its mean probability is at least the release's ``accept`` and, where the release can tell
   strangers (``familiarity``), the track's mean familiarity is at least that threshold: softmax is sure of strangers.
 - A track is decided when it has enough crops (``crops``, or the release's ``least_crops`` if that is more) and its
@@ -19,20 +19,24 @@ from dataclasses import dataclass, replace
 
 from contract.manifest import UNKNOWN, Manifest
 
+SLACK_S = 0.02  # cameras jitter
+
 
 @dataclass(frozen=True)
 class ConsensusSettings:
-    """How many crops of a track are looked at, and how often; frames are frames of the camera."""
+    """How many crops of a track are looked at, and how often."""
 
     crops: int = 5  # voting over five gained 2-4 points of accuracy over one
-    spacing_frames: int = 3  # neighbouring frames show the same pose: a vote twice over
-    later_frames: int = 20
+    spacing_s: float = 0.4  # neighbouring frames show the same pose: a vote twice over
+    later_s: float = 2.0
     most_crops: int = 40  # somebody who sits in view all day costs no more than this
 
     def __post_init__(self) -> None:
         """Refuse settings under which no track could be decided."""
-        if self.crops < 1 or self.spacing_frames < 1 or self.later_frames < 1 or self.most_crops < self.crops:
-            raise ValueError("crops, spacing_frames and later_frames must be at least 1, most_crops at least crops")
+        if self.crops < 1 or self.most_crops < self.crops:
+            raise ValueError("crops must be at least 1, most_crops at least crops")
+        if self.spacing_s <= 0 or self.later_s <= 0:
+            raise ValueError("spacing_s and later_s must be above 0")
 
 
 @dataclass(frozen=True)
@@ -73,26 +77,32 @@ class Decision:
 @dataclass(frozen=True)
 class Votes:
     """The votes of one track: ``total`` is the sum of probabilities, a value a label of ``electorate``;
-    ``familiarity`` is the sum of that."""
+    ``winners`` counts the crops that were most like each; ``familiarity`` is the sum of that."""
 
     electorate: Electorate | None = None
     total: tuple[float, ...] = ()
+    winners: tuple[int, ...] = ()
     crops: int = 0
-    last_frame: int | None = None
+    last_s: float | None = None
     decision: Decision | None = None
     upgraded: bool = False
     familiarity: float = 0.0
 
 
-def wants_crop(votes: Votes, frame: int, settings: ConsensusSettings) -> bool:
-    """Return whether the crop in ``frame`` should be classified."""
-    if votes.last_frame is None:
+def wants_crop(votes: Votes, time_s: float, settings: ConsensusSettings) -> bool:
+    """Return whether a crop should be classified at ``time_s``."""
+    if votes.last_s is None:
         return True
     if votes.crops >= settings.most_crops:
         return False
-    return frame - votes.last_frame >= (
-        settings.spacing_frames if votes.crops < settings.crops else settings.later_frames
-    )
+    wait_s = settings.spacing_s if votes.crops < settings.crops else settings.later_s
+    return time_s - votes.last_s >= wait_s - SLACK_S
+
+
+def counted(votes: Votes) -> dict[str, int]:
+    """Return how many crops were most like each label; labels without any are left out."""
+    labels = votes.electorate.labels if votes.electorate else ()
+    return {label: count for label, count in zip(labels, votes.winners, strict=True) if count}
 
 
 def hears(votes: Votes, electorate: Electorate) -> bool:
@@ -104,7 +114,7 @@ def add_vote(
     votes: Votes,
     electorate: Electorate,
     probabilities: Sequence[float],
-    frame: int,
+    time_s: float,
     familiarity: float | None = None,
 ) -> Votes:
     """Return ``votes`` with one crop's probabilities and familiarity added; a new release begins anew.
@@ -120,10 +130,17 @@ def add_vote(
     if not hears(votes, electorate):
         raise ValueError("a decided track takes no vote of another release")
     if votes.electorate is None or votes.electorate.generation != electorate.generation:
-        return Votes(electorate, tuple(map(float, probabilities)), 1, frame, familiarity=familiarity or 0.0)
-    total = tuple(old + float(new) for old, new in zip(votes.total, probabilities, strict=True))
-    score = votes.familiarity + (familiarity or 0.0)
-    return replace(votes, total=total, crops=votes.crops + 1, last_frame=frame, familiarity=score)
+        count = len(electorate.labels)
+        votes = Votes(electorate, (0.0,) * count, (0,) * count)
+    best = max(range(len(probabilities)), key=lambda i: probabilities[i])
+    return replace(
+        votes,
+        total=tuple(old + float(new) for old, new in zip(votes.total, probabilities, strict=True)),
+        winners=tuple(count + (i == best) for i, count in enumerate(votes.winners)),
+        crops=votes.crops + 1,
+        last_s=time_s,
+        familiarity=votes.familiarity + (familiarity or 0.0),
+    )
 
 
 def decide(votes: Votes, settings: ConsensusSettings, *, ended: bool = False) -> tuple[Votes, Decision | None]:

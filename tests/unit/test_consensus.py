@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.vision.consensus import ConsensusSettings, Decision, Electorate, Votes, add_vote, decide, hears, wants_crop
+from agent.vision.consensus import (
+    ConsensusSettings,
+    Decision,
+    Electorate,
+    Votes,
+    add_vote,
+    counted,
+    decide,
+    hears,
+    wants_crop,
+)
 from contract.manifest import UNKNOWN
 
 SETTINGS = ConsensusSettings()
@@ -18,7 +28,7 @@ SURE, UNSURE, OTHER = (0.9, 0.1), (0.5, 0.5), (0.0, 1.0)
 def poll(rows: list[tuple[float, ...]], electorate: Electorate = OLD, votes: Votes | None = None) -> Votes:
     votes = votes or Votes()
     for row in rows:
-        votes, _ = decide(add_vote(votes, electorate, row, (votes.last_frame or 0) + 3), SETTINGS)
+        votes, _ = decide(add_vote(votes, electorate, row, (votes.last_s or 0.0) + 0.5), SETTINGS)
     return votes
 
 
@@ -105,18 +115,25 @@ def test_probabilities_must_fit_the_labels() -> None:
         add_vote(Votes(), NEW, SURE, 1)
 
 
+def test_votes_are_counted_by_the_label_that_each_crop_is_most_like() -> None:
+    assert counted(Votes()) == {}
+    assert counted(poll([SURE] * 4)) == {"anna": 4}
+    assert counted(poll([SURE, OTHER, SURE])) == {"anna": 2, "ben": 1}
+    assert counted(add_vote(poll([SURE] * 4), NEW, (0.0, 0.0, 1.0), 30)) == {"cleo": 1}
+
+
 def test_crops_are_spaced_then_seldom_then_none() -> None:
     votes, taken = Votes(), []
-    for frame in range(2000):
-        if wants_crop(votes, frame, SETTINGS):
-            taken.append(frame)
-            votes = add_vote(votes, OLD, UNSURE, frame)
-    assert taken[:7] == [0, 3, 6, 9, 12, 32, 52]
+    for tenth in range(2000):
+        if wants_crop(votes, tenth / 10, SETTINGS):
+            taken.append(tenth)
+            votes = add_vote(votes, OLD, UNSURE, tenth / 10)
+    assert taken[:7] == [0, 4, 8, 12, 16, 36, 56]
     assert len(taken) == SETTINGS.most_crops
 
 
 def test_settings_that_decide_nothing_are_refused() -> None:
-    for wrong in ({"crops": 0}, {"spacing_frames": 0}, {"most_crops": 4}):
+    for wrong in ({"crops": 0}, {"spacing_s": 0.0}, {"most_crops": 4}):
         with pytest.raises(ValueError):
             ConsensusSettings(**wrong)
 

@@ -13,8 +13,8 @@ from agent.updates.slots import is_locked, open_slots
 from contract.messages import Sighting
 
 SIGHTING = Sighting(
-    device="porch", track=1, label="anna", confidence=0.9, version=1, frame=5, box=(1, 2, 3, 4), crops=5,
-    first_frame=1, last_frame=9, first_seen="2026-11-25T08:00:00Z", last_seen="2026-11-25T08:00:01Z",
+    device="porch", visit="a-1", track=1, label="anna", confidence=0.9, version=1, frame=5, box=(1, 2, 3, 4), crops=5,
+    picture=(64, 48), first_frame=1, last_frame=9, start="2026-11-25T08:00:00Z", end="2026-11-25T08:00:01Z",
 )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def test_a_running_agent_tells_its_frames_and_its_last_sighting(tmp_path: Path) 
         assert (facts["pid"], facts["frames"], facts["camera"], facts["paused"]) == (os.getpid(), 3, "watching", True)
         assert facts["fps"] > 0
         assert 0 <= facts["last_frame_s"] < 5
-        assert facts["last_sighting"] == {"label": "anna", "confidence": 0.9, "time": SIGHTING.last_seen}
+        assert facts["last_sighting"] == {"label": "anna", "confidence": 0.9, "time": SIGHTING.end}
         text = table(tmp_path)
         assert "last seen   anna at 2026-11-25T08:00:01Z" in text
         assert "`agent pause off` ends it" in text

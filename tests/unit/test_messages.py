@@ -59,6 +59,7 @@ GOLDEN: list[tuple[Message, str]] = [
             crops=4,
             temperature_c=51.2,
             motion_ms=0.413,
+            detect_ms=14.9,
             tracking_ms=0.02,
             classify_ms=4.1,
             version=2,
@@ -66,7 +67,7 @@ GOLDEN: list[tuple[Message, str]] = [
             dropped=1,
         ),
         '{"v":1,"fps":24.97,"frame_ms":3.1,"frames":250,"crops":4,"temperature_c":51.2,"motion_ms":0.413,'
-        '"tracking_ms":0.02,"classify_ms":4.1,"version":2,"slot":"b","dropped":1}',
+        '"detect_ms":14.9,"tracking_ms":0.02,"classify_ms":4.1,"version":2,"slot":"b","dropped":1}',
     ),
     (
         Metrics(fps=24.97, frame_ms=3.1, frames=250, crops=0),
@@ -76,21 +77,27 @@ GOLDEN: list[tuple[Message, str]] = [
     (
         Sighting(
             device="porch",
+            visit="5eed0001-7",
             track=7,
             label="björn",
             confidence=0.9123,
             version=3,
-            frame=120,
-            box=(10, 20, 30, 90),
             crops=5,
+            frame=118,
+            box=(10, 20, 30, 90),
+            picture=(640, 480),
             first_frame=100,
             last_frame=120,
-            first_seen="1970-01-01T00:00:00.000Z",
-            last_seen="1970-01-01T00:00:01.500Z",
+            start="1970-01-01T00:00:00.000Z",
+            end="1970-01-01T00:00:01.500Z",
+            slot="a",
+            zone="door",
+            votes={"björn": 4, "anna": 1},
         ),
-        '{"v":1,"device":"porch","track":7,"label":"björn","confidence":0.9123,"version":3,"frame":120,'
-        '"box":[10,20,30,90],"crops":5,"first_frame":100,"last_frame":120,"first_seen":"1970-01-01T00:00:00.000Z",'
-        '"last_seen":"1970-01-01T00:00:01.500Z","upgrade":false}',
+        '{"v":1,"device":"porch","visit":"5eed0001-7","track":7,"label":"björn","confidence":0.9123,"version":3,'
+        '"crops":5,"frame":118,"box":[10,20,30,90],"picture":[640,480],"first_frame":100,"last_frame":120,'
+        '"start":"1970-01-01T00:00:00.000Z","end":"1970-01-01T00:00:01.500Z","slot":"a","zone":"door",'
+        '"votes":{"björn":4,"anna":1},"upgrade":false}',
     ),
 ]
 PAYLOADS = [(TOPICS[type(message)], text.encode()) for message, text in GOLDEN]
@@ -119,6 +126,7 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
         crops=COUNTS,
         temperature_c=st.none() | st.floats(-274, 1000),
         motion_ms=st.none() | NUMBERS,
+        detect_ms=st.none() | NUMBERS,
         tracking_ms=st.none() | NUMBERS,
         classify_ms=st.none() | NUMBERS,
         version=st.none() | VERSIONS,
@@ -129,17 +137,22 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(
         Sighting,
         device=NAMES,
+        visit=NAMES,
         track=COUNTS,
         label=st.text(max_size=64),
         confidence=st.floats(0, 1).map(lambda value: round(value, 4)),
         version=VERSIONS,
+        crops=COUNTS,
         frame=COUNTS,
         box=st.tuples(COUNTS, COUNTS, COUNTS, COUNTS),
-        crops=COUNTS,
+        picture=st.tuples(COUNTS, COUNTS),
         first_frame=COUNTS,
         last_frame=COUNTS,
-        first_seen=TIMES,
-        last_seen=TIMES,
+        start=TIMES,
+        end=st.none() | TIMES,
+        slot=st.none() | NAMES,
+        zone=st.none() | NAMES,
+        votes=st.dictionaries(st.text(max_size=64), COUNTS, max_size=5),
         upgrade=st.booleans(),
     ),
 )
@@ -230,6 +243,11 @@ def test_a_wrong_notice_is_refused(payload: bytes) -> None:
         (topics.home_topic("porch", "sightings"), b"[10,20,30,90]", b"[10,20,30]"),
         (topics.home_topic("porch", "sightings"), b"[10,20,30,90]", b'[10,20,30,"90"]'),
         (topics.home_topic("porch", "sightings"), b"1970-01-01T00:00:00.000Z", b"yesterday"),
+        (topics.home_topic("porch", "sightings"), b'"1970-01-01T00:00:01.500Z"', b"1.5"),
+        (topics.home_topic("porch", "sightings"), b'"anna":1', b'"anna":-1'),
+        (topics.home_topic("porch", "sightings"), b'"anna":1', b'"%s":1' % (b"x" * 65)),
+        (topics.home_topic("porch", "sightings"), b"[640,480]", b"[640]"),
+        (topics.home_topic("porch", "sightings"), b'"zone":"door"', b'"zone":"a/b"'),
         (topics.home_topic("porch", "sightings"), b"0.9123", b"1.01"),
         (topics.metrics_topic("porch"), b'"fps":24.97', b'"fps":NaN'),
         (topics.home_topic("porch", "motion"), b"true", b"1"),

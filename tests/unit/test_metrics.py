@@ -15,8 +15,10 @@ def counters(frames: int, crops: int) -> dict[str, float]:
     return {
         "frames": frames,
         "crops": crops,
+        "looks": frames / 2,
         "motion_ms": 0.5 * frames,
-        "tracking_ms": 0.25 * frames,
+        "detect_ms": 7.0 * frames,
+        "tracking_ms": 0.125 * frames,
         "classify_ms": 4.0 * crops,
     }
 
@@ -25,7 +27,7 @@ def test_times_are_means_since_the_last_message() -> None:
     times = StageTimes()
     times.add(COUNTED, {**counters(100, 4), "motion_ms": 9000.0})
     told = times.add(COUNTED, {**counters(200, 6), "motion_ms": 9050.0})
-    assert (told.motion_ms, told.tracking_ms, told.classify_ms) == (0.5, 0.25, 4.0)
+    assert (told.motion_ms, told.detect_ms, told.tracking_ms, told.classify_ms) == (0.5, 14.0, 0.25, 4.0)
     assert (told.fps, told.frames) == (COUNTED.fps, COUNTED.frames)
 
 

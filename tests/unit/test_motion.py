@@ -7,15 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.vision.gate import Gate, GateSettings
 from agent.vision.motion import MotionDetector, MotionSettings, join_near
 from contract.errors import InputError
 from contract.preprocess import Box, Image
 from tests.vision_scenes import HEIGHT, PERSON, WIDTH, street, walk, with_person
 
 
-def find_all(images: Iterable[Image], detector: MotionDetector | None = None) -> list[list[Box]]:
-    detector = detector or MotionDetector()
-    return [detector.find(image) for image in images]
+def find_all(images: Iterable[Image], detector: MotionDetector | None = None, fps: float = 10.0) -> list[list[Box]]:
+    """Return the boxes of each look; at 10 frames a second every frame is looked at."""
+    detector, gate = detector or MotionDetector(), Gate()
+    looks = (gate.look(image, number / fps) for number, image in enumerate(images))
+    return [detector.find(look) for look in looks if look]
 
 
 def test_a_walking_person_is_one_box_in_the_right_place() -> None:
@@ -53,7 +56,7 @@ def test_a_light_switch_fires_nothing_and_blinds_for_a_moment(factor: float) -> 
     before = street()
     after = np.clip(before * factor, 0, 255).astype(np.uint8)
     assert not any(find_all([before] * 40 + [after] * 80, detector))
-    assert 0 < detector.blind_frames <= detector.settings.settle_frames + detector.settings.lag
+    assert 0 < detector.blind_frames <= 12, "about a second"
 
 
 def test_a_person_is_found_again_after_a_light_switch() -> None:
@@ -76,7 +79,7 @@ def test_one_flicker_opens_nothing() -> None:
 def test_a_camera_that_shakes_is_blind_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
     random = np.random.default_rng(2)
     scene = random.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
-    detector = MotionDetector(MotionSettings(blind_frames=20))
+    detector = MotionDetector(MotionSettings(blind_s=2.0))
     assert not any(find_all((np.roll(scene, 7 * n % 11, 1) for n in range(60)), detector))
     assert [record.message.split()[0] for record in caplog.records] == ["motion.blind"]
     assert detector.blind_frames > 50
@@ -91,13 +94,15 @@ def test_a_change_of_resolution_starts_anew() -> None:
 @pytest.mark.parametrize("image", [np.zeros((10, 10), np.uint8), np.zeros((10, 10, 3), np.float32)])
 def test_what_is_no_frame_is_refused(image: np.ndarray) -> None:
     with pytest.raises(InputError, match="a frame must be"):
-        MotionDetector().find(image)
+        Gate().look(image, 0.0)
 
 
 def test_settings_that_find_nothing_are_refused() -> None:
-    for wrong in ({"lag": 0}, {"confirm": 6}, {"threshold": 0}, {"scene_share": 0.0}):
+    for wrong in ({"lag_s": 0}, {"confirm": 6}, {"threshold": 0}, {"scene_share": 0.0}):
         with pytest.raises(ValueError):
-            MotionSettings(**wrong)
+            GateSettings(**wrong)
+    with pytest.raises(ValueError):
+        MotionSettings(live_s=0.0)
 
 
 BOXES = st.lists(st.tuples(*[st.integers(0, 100)] * 2, *[st.integers(1, 60)] * 2), max_size=8)

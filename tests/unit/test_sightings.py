@@ -11,17 +11,19 @@ from contract.messages import Sighting
 
 SIGHTING = Sighting(
     device="porch",
+    visit="5eed0001-7",
     track=7,
     label="anna",
     confidence=0.912345,
     version=3,
-    frame=120,
-    box=(10, 20, 30, 90),
     crops=5,
+    frame=118,
+    box=(10, 20, 30, 90),
+    picture=(640, 480),
     first_frame=100,
     last_frame=120,
-    first_seen=utc_text(0.0),
-    last_seen=utc_text(1.5),
+    start=utc_text(0.0),
+    end=utc_text(1.5),
 )
 
 
@@ -33,10 +35,10 @@ def test_the_payload_is_what_mqtt_carries_and_holds_no_picture() -> None:
     data = SIGHTING.encode()
     fields = json.loads(data)
     assert data.startswith(b'{"v":1,"device":"porch"')
-    assert len(data) < 400
+    assert len(data) < 500
     assert fields["box"] == [10, 20, 30, 90]
     assert (fields["label"], fields["confidence"], fields["version"]) == ("anna", 0.9123, 3)
-    assert (fields["first_seen"], fields["last_seen"]) == ("1970-01-01T00:00:00.000Z", "1970-01-01T00:00:01.500Z")
+    assert (fields["start"], fields["end"]) == ("1970-01-01T00:00:00.000Z", "1970-01-01T00:00:01.500Z")
 
 
 def test_the_log_is_one_object_a_line_and_survives_a_restart(tmp_path: Path) -> None:
