@@ -118,6 +118,10 @@ class Live:
                     peer.sendall(json.dumps(self.facts()).encode())
 
 
+def _told(seen: Sighting) -> dict[str, Any]:
+    return {"label": seen.label, "confidence": seen.confidence, "time": seen.end or seen.start}
+
+
 def ask(data: Path) -> dict[str, Any] | None:
     """Return what the agent that runs on ``data`` says of itself; None when none runs, NOT_TOLD when it is mute."""
     try:

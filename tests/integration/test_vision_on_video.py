@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from agent.vision.classifier import load_model
 from benchmarks.vision import (
     empty_scene,
     false_motion,
     find_boxes,
     follow,
     images,
-    run_pipeline,
     score_motion,
     score_tracks,
+    timed,
+    watch,
 )
 from cloud_tools.datasets.labels import Labels, load_labels
 from cloud_tools.inputs import LABELS
@@ -62,9 +64,9 @@ def test_an_empty_street_fires_nothing_whatever_the_light_does(sample_video: Pat
 
 
 def test_the_pipeline_decides_tracks_with_few_crops(sample_video: Path, labels: Labels) -> None:  # noqa: F811
-    counters, sightings, ms = run_pipeline(sample_video, BUNDLE)
-    print(counters, f"{ms:.2f} ms a frame")
-    assert counters["frames"] == labels.frames
-    assert 20 <= len(sightings) <= 120
-    assert counters["crops"] <= labels.frames, "one crop a frame at most, with five people in view"
-    assert all(0 <= sighting.frame < labels.frames and sighting.crops >= 1 for sighting in sightings)
+    run = watch(timed(sample_video), load_model(BUNDLE))
+    print(run.counters, f"{run.frame_ms:.2f} ms a frame")
+    assert run.frames == run.counters["frames"] == labels.frames
+    assert 20 <= run.visits <= 120
+    assert run.counters["crops"] <= labels.frames, "one crop a frame at most, with five people in view"
+    assert all(0 <= sighting.frame < labels.frames and sighting.crops >= 1 for sighting in run.sightings)
