@@ -32,6 +32,7 @@ from contract.detection.runner import Detection, DetectorRunner
 from contract.errors import InputError
 from contract.manifest import Preprocess
 from contract.preprocess import Box, Image
+from contract.video.reader import pictures
 
 DETECTORS = ("nanodet-384", "nanodet-384-dynamic", "nanodet-384-int8", "nanodet-320")
 LEAST_HEIGHT = 0.12  # of the frame's
@@ -59,17 +60,7 @@ class Recall:
 
 def frames(video: Path, step: int = 1) -> Iterator[tuple[int, Image]]:
     """Return every ``step``-th frame of ``video`` and its number."""
-    capture, number = cv2.VideoCapture(str(video)), -1
-    try:
-        while True:
-            read, frame = capture.read()
-            if not read:
-                return
-            number += 1
-            if number % step == 0:
-                yield number, np.asarray(frame, np.uint8)
-    finally:
-        capture.release()
+    return ((picture.number, picture.pixels) for picture in pictures(video) if picture.number % step == 0)
 
 
 def recall(runner: DetectorRunner, video: Path) -> Recall:

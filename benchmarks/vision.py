@@ -37,6 +37,7 @@ from contract.bundle_runner import ModelRunner
 from contract.detection.runner import DetectorRunner
 from contract.messages import Sighting
 from contract.preprocess import Box, Image
+from contract.video.reader import pictures
 
 TINY = Path(__file__).parents[1] / "tests" / "vectors" / "bundle_tiny"
 VISIT_GAP = 30  # frames without a label of a person that end a visit
@@ -281,15 +282,7 @@ def watch(frames: Iterable[tuple[Image, float]], model: LoadedModel) -> Run:
 
 def timed(video: Path) -> Iterator[tuple[Image, float]]:
     """Return the frames of any video with their times."""
-    capture = cv2.VideoCapture(str(video), cv2.CAP_FFMPEG)
-    fps = capture.get(cv2.CAP_PROP_FPS) or 10.0
-    number = 0
-    while True:
-        read, image = capture.read()
-        if not read:
-            return
-        yield np.asarray(image, np.uint8), number / fps
-        number += 1
+    return ((picture.pixels, picture.time_s) for picture in pictures(video))
 
 
 def found_share(run: Run, labels: Labels, least_height: float = 0.12) -> float:
