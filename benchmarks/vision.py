@@ -10,7 +10,7 @@ visible too, so that precision cannot be measured. Milliseconds are processor ti
 import argparse
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,17 +18,16 @@ import cv2
 import numpy as np
 
 from agent.camera.camera import open_camera
-from agent.camera.frame import Frame
 from agent.camera.settings import CameraSettings
-from agent.vision.boxes import Region, overlap
+from agent.vision.boxes import overlap
 from agent.vision.classifier import LoadedModel, load_model
 from agent.vision.finding import MOVING_TRACKS
 from agent.vision.gate import Gate
 from agent.vision.motion import MotionDetector, MotionSettings
-from agent.vision.pipeline import Pipeline, PipelineSettings
 from agent.vision.runtime import build_interpreter
 from agent.vision.tracking import Observation, Track, Tracks, TrackSettings, advance
 from benchmarks.vision_events import events
+from benchmarks.vision_run import Run, timed, watch
 from cloud_tools.datasets.labels import Labels, load_labels
 from cloud_tools.detectors.choice import choose_detector
 from cloud_tools.inputs import LABELS, sample_video
@@ -37,7 +36,6 @@ from contract.bundle_runner import ModelRunner
 from contract.detection.runner import DetectorRunner
 from contract.messages import Sighting
 from contract.preprocess import Box, Image
-from contract.video.reader import pictures
 
 TINY = Path(__file__).parents[1] / "tests" / "vectors" / "bundle_tiny"
 VISIT_GAP = 30  # frames without a label of a person that end a visit
@@ -220,69 +218,6 @@ def hard_cases(video: Path, labels: Labels) -> dict[str, MotionScore]:
 def _boxes_of(frames: Iterator[Image], labels: Labels) -> tuple[list[list[Box]], Labels, float]:
     boxes, ms = find_boxes(frames)
     return boxes, labels, ms
-
-
-@dataclass(frozen=True)
-class Run:
-    """What came of a video: tracks by frame where it was looked at, sightings, counters, processor time a frame."""
-
-    looks: dict[int, tuple[Track, ...]]
-    frames: int
-    boxes: dict[int, tuple[Box, ...]]
-    sightings: list[Sighting]
-    counters: dict[str, float]
-    frame_ms: float
-
-    @property
-    def visits(self) -> int:
-        """Sightings as whoever counts them takes them."""
-        return sum(sighting.end is not None for sighting in self.sightings)
-
-    @property
-    def tracks(self) -> int:
-        """Tracks that counted."""
-        return len({track.id for tracks in self.looks.values() for track in tracks})
-
-    def seen(self) -> list[tuple[Track, ...]]:
-        """Return where each counted track is in every frame: between two looks on the straight line."""
-        paths: dict[int, list[tuple[int, Track]]] = {}
-        for frame, tracks in self.looks.items():
-            for track in tracks:
-                paths.setdefault(track.id, []).append((frame, track))
-        found: list[list[Track]] = [[] for _ in range(self.frames)]
-        for path in paths.values():
-            for (first, before), (last, after) in zip(path, [*path[1:], path[-1]], strict=True):
-                for frame in range(first, max(last, first + 1)):
-                    share = (frame - first) / max(1, last - first)
-                    found[frame].append(replace(before, box=_between(before.box, after.box, share)))
-        return [tuple(tracks) for tracks in found]
-
-
-def _between(before: Region, after: Region, share: float) -> Region:
-    x, y, width, height = ((1 - share) * one + share * other for one, other in zip(before, after, strict=True))
-    return x, y, width, height
-
-
-def watch(frames: Iterable[tuple[Image, float]], model: LoadedModel) -> Run:
-    """Take frames with their times through the whole pipeline."""
-    sightings: list[Sighting] = []
-    pipeline = Pipeline(PipelineSettings("bench"), sightings.append)
-    pipeline.use(model)
-    looks, boxes, busy, number = {}, {}, 0.0, -1
-    for number, (image, time_s) in enumerate(frames):
-        begin = time.thread_time()
-        result = pipeline.step(Frame(image, number, number, time_s))
-        busy += time.thread_time() - begin
-        if result.looked:
-            looks[number], boxes[number] = result.tracks, result.boxes
-    pipeline.finish()
-    count = number + 1
-    return Run(looks, count, boxes, sightings, pipeline.counters.fields(), 1000 * busy / max(1, count))
-
-
-def timed(video: Path) -> Iterator[tuple[Image, float]]:
-    """Return the frames of any video with their times."""
-    return ((picture.pixels, picture.time_s) for picture in pictures(video))
 
 
 def found_share(run: Run, labels: Labels, least_height: float = 0.12) -> float:

@@ -22,7 +22,7 @@ class TrackSettings:
     """How detections are joined to tracks. Lengths are shares of a box's height."""
 
     least_hits: int = 3  # detections before a track counts: a shadow that flickers makes no sighting ...
-    least_whole: int = 2  # ... and so many of a whole body: neither does an arm
+    least_whole: int = 2  # ... and so many sure ones of a whole body: neither does an arm
     memory_s: float = 2.0  # a track without a detection for longer has ended ...
     still_memory_s: float = 10.0  # ... unless it stood still: who sits in the dark has not left
     tentative_s: float = 0.7  # a track that does not count yet ends after so long
@@ -71,9 +71,9 @@ class Observation:
 class Track:
     """One person followed through looks.
 
-    ``hits`` counts detections, ``whole_hits`` those of a whole body; ``velocity`` is in pixels a second, smoothed;
-    ``clear`` tells that nobody else is in its newest box; ``touched`` that somebody was since ``colours`` are of.
-    ``still_since_s``: since when it has not moved.
+    ``hits`` counts detections, ``whole_hits`` the sure ones of a whole body; ``velocity`` is smoothed, in pixels
+    a second; ``clear`` tells that nobody else is in its newest box; ``touched`` that somebody was
+    since ``colours`` are of. ``still_since_s``: since when it has not moved.
     """
 
     id: int
@@ -267,7 +267,7 @@ def _moved(track: Track, one: Observation, touches: bool, time_s: float) -> Trac
         last_s=time_s,
         hits=track.hits + 1,
         whole=one.whole,
-        whole_hits=track.whole_hits + one.whole,
+        whole_hits=track.whole_hits + (one.sure and one.whole),
         velocity=(velocity[0], velocity[1]),
         touched=touches,
         colours=track.colours if touches or not one.whole else _blended(track.colours, one.colours),
@@ -309,6 +309,6 @@ def _clear(
     track: Track, found: Sequence[Observation], waiting: Sequence[Track], time_s: float, settings: TrackSettings
 ) -> bool:
     """Return whether nobody else is, or should be, within the box of ``track``."""
-    others = [one.box for one in found if one.box != track.box]
+    others = [one.box for one in found if one.sure and one.box != track.box]
     others += [other.expected(time_s) for other in waiting if _near_in_time(other, time_s, settings)]
     return not any(inside(track.box, other) > 0.15 or inside(other, track.box) > 0.5 for other in others)
