@@ -14,7 +14,7 @@ from contract.checks import whole_number
 def notify(*assignments: str) -> bool:
     """Send ``assignments`` such as ``READY=1``; return whether a service manager was there to be told.
 
-    A manager that vanished is not an error: the program's own work goes on.
+    A manager that vanished, or does not read, is no error and costs no wait: the program's own work goes on.
     """
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
@@ -25,6 +25,7 @@ def notify(*assignments: str) -> bool:
         contextlib.suppress(OSError),
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as peer,
     ):
+        peer.setblocking(False)
         peer.connect(address)
         peer.sendall("\n".join(assignments).encode())
         return True

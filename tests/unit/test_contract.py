@@ -368,6 +368,13 @@ def test_notify_sends_one_datagram_to_the_manager(tmp_path: Path, monkeypatch: p
     assert not sd_notify.notify("WATCHDOG=1")
 
 
+def test_a_manager_that_does_not_read_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        assert [sd_notify.notify("WATCHDOG=1") for _ in range(1000)][-1] is False
+
+
 @pytest.mark.parametrize(
     ("usec", "pid", "seconds"),
     [("10000000", None, 5.0), ("0", None, None), ("x", None, None), ("4000000", "1", None)],
