@@ -14,8 +14,8 @@ SIDE_BY_SIDE := --numprocesses auto --dist loadfile --no-loadscope-reorder
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: setup system-weights ## run the whole loop on real video: train, publish, relay, patch, try, recognise (SPEED=4, OUT=demo-run)
-	@$(BIN)/python -m demo --speed $(or $(SPEED),4) --out $(or $(OUT),demo-run)
+demo: setup system-weights ## run the whole loop on real video: train, publish, relay, patch, try, recognise (SPEED=2, OUT=demo-run)
+	@$(BIN)/python -m demo --speed $(or $(SPEED),2) --out $(or $(OUT),demo-run)
 
 test: setup system-tests inputs ## run every test
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)

@@ -27,7 +27,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m demo", description="Run the whole loop on real video.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    parser.add_argument("--speed", type=float, default=4.0, help="times the video's own pace (default 4)")
+    parser.add_argument("--speed", type=float, default=2.0, help="times the video's own pace (default 2)")
     parser.add_argument("--out", type=Path, default=Path("demo-run"), help="folder for report and logs")
     parser.add_argument("--broker", choices=KINDS, default="iotcore", help="which MQTT broker to start")
     parser.add_argument("--keep", action="store_true", help="keep the house's folder for a look at its files")

@@ -32,7 +32,7 @@ class HouseSettings:
     video: Path
     devices: tuple[str, ...] = ("porch", "garden")
     broker: str = "iotcore"
-    pace: float = 4.0
+    pace: float = 2.0
     poll_s: float = 10.0
     trial_attempts: int = 3
     trial_crops: int = 10

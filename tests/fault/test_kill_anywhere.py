@@ -27,7 +27,7 @@ def house(request: pytest.FixtureRequest, tmp_path: Path, sample_video: Path) ->
         video=sample_video,
         devices=("porch",),
         broker=request.param,
-        pace=3.0,
+        pace=2.0,
         poll_s=3.0,
         trial_crops=5,
         trial_s=2.0,

@@ -22,7 +22,7 @@ def demo_report(
 ) -> dict[str, object]:
     """The report of one run of the demo with Mosquitto, as a user starts it."""
     out = tmp_path_factory.mktemp("demo")
-    command = [sys.executable, "-m", "demo", "--speed", "4", "--broker", "mosquitto", "--out", str(out)]
+    command = [sys.executable, "-m", "demo", "--speed", "2", "--broker", "mosquitto", "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=580)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert (out / "report.html").stat().st_size > 50_000
