@@ -204,6 +204,7 @@ def test_patches_start_from_the_newest_releases_and_from_what_channels_have(site
     assert {patch.base for patch in patches} == {digests[2], digests[5]}
 
 
+@pytest.mark.slow
 def test_a_release_that_gets_another_channel_gets_patches_for_its_devices(site: Site) -> None:
     old = site.publish(1).target.files["head.tflite"].sha256
     site.publish(2, channel="beta")
@@ -229,6 +230,7 @@ def test_a_damaged_base_gives_no_patch_and_publishing_again_mends_the_contents(s
     assert hashlib.sha256(head.read_bytes()).hexdigest() == head.name
 
 
+@pytest.mark.slow
 def test_the_list_of_releases_is_bounded_and_keeps_what_a_channel_has(site: Site) -> None:
     site.publish(1, channel="pinned", patches_from=0)
     for version in range(2, LISTED + 4):

@@ -81,6 +81,7 @@ def test_a_counted_track_ends_exactly_once(video: list[list[Observation]]) -> No
     assert not done[-1].tracks.living
 
 
+@pytest.mark.slow
 @given(VIDEO, st.randoms(use_true_random=False))
 def test_the_order_of_detections_changes_nothing(video: list[list[Observation]], random: Random) -> None:
     shuffled = [random.sample(found, len(found)) for found in video]

@@ -269,6 +269,7 @@ def test_pictures_whose_beginning_is_left_out_are_whole(tmp_path: Path) -> None:
     assert {pixels for _, pixels in read_all(path.read_bytes())} == {b"\0\0\1" * (16 * 12)}
 
 
+@pytest.mark.slow
 def test_damaged_nut_is_an_error_and_nothing_else(nut: bytes) -> None:
     draw = random.Random(1)
     for _ in range(3000):
