@@ -89,6 +89,7 @@ def test_strangers_are_for_evaluation_alone(dataset: Dataset) -> None:
     assert all(item.person != UNKNOWN for item in dataset.side(TRAIN) + dataset.side(TEST))
 
 
+@pytest.mark.slow
 def test_the_digest_does_not_depend_on_folder_or_time(
     dataset: Dataset, video: Path, labels: Labels, tmp_path: Path
 ) -> None:
@@ -99,6 +100,7 @@ def test_the_digest_does_not_depend_on_folder_or_time(
     assert (dataset.folder / NAME).read_bytes() == (again.folder / NAME).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_digest_changes_with_a_pixel_a_person_and_a_gap(
     dataset: Dataset, labels: Labels, video: Path, tmp_path: Path
 ) -> None:

@@ -52,6 +52,7 @@ def test_json_has_every_candidate_with_the_whole_bytes() -> None:
     assert [row["best"] for row in body["candidates"]] == [True, False, True, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "begin"), [("plot.png", b"\x89PNG"), ("plot.svg", b"<?xml")])
 def test_the_plot_is_a_picture(tmp_path: Path, name: str, begin: bytes) -> None:
     plot_frontier(Frontier(ALL, 3000, 4600, MIDDLE), tmp_path / name)

@@ -16,6 +16,7 @@ def looks(images: Iterable[Image], fps: float = 10.0) -> list[Look]:
     return [look for number, image in enumerate(images) if (look := gate.look(image, number / fps))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fps", [2, 3, 5, 10, 25, 60])
 @pytest.mark.parametrize("scale", [1.0, 4.0])
 def test_it_is_open_while_somebody_walks_and_shut_when_they_are_gone(fps: float, scale: float) -> None:

@@ -205,6 +205,7 @@ def test_the_bytes_of_a_message_do_not_change(message: Message, text: str) -> No
     assert parse_message(TOPICS[type(message)], text.encode()) == message
 
 
+@pytest.mark.slow
 @given(MESSAGES)
 def test_what_was_written_is_read_back(message: Message) -> None:
     payload = message.encode()

@@ -62,6 +62,7 @@ def leftovers(folder: Path) -> list[str]:
     return [p.name for p in folder.rglob("*") if p.name.endswith(".part")]
 
 
+@pytest.mark.slow
 def test_diff_apply_inspect_on_files(pair: Path) -> None:
     assert run("diff", pair / "old", pair / "new", pair / "q").returncode == 0
     assert run("apply", pair / "old", pair / "q", pair / "out").returncode == 0
@@ -74,6 +75,7 @@ def test_diff_apply_inspect_on_files(pair: Path) -> None:
     assert data["header"]["target_length"] == len(NEW)
 
 
+@pytest.mark.slow
 def test_diff_apply_inspect_on_folders(folders: Path) -> None:
     assert run("diff", folders / "old", folders / "new", folders / "q").returncode == 0
     assert run("apply", folders / "old", folders / "q", folders / "out").returncode == 0
@@ -105,6 +107,7 @@ def test_diff_and_apply_tell_what_they_made_as_json(pair: Path) -> None:
     assert applied["target"] == str(pair / "out")
 
 
+@pytest.mark.slow
 def test_a_patch_needs_no_feature_that_the_device_does_not_have(pair: Path) -> None:
     (pair / "text").write_bytes(b"words that compress well " * 400)
     for features in ("none", "lzma", "deflate,nibble", "default"):
@@ -176,6 +179,7 @@ def test_wrong_usage_is_exit_code_2(pair: Path) -> None:
         assert run(*arguments).returncode == 2
 
 
+@pytest.mark.slow
 def test_missing_files_are_named(pair: Path) -> None:
     fails_in_one_line(run("apply", pair / "none", pair / "p", pair / "out"), "none", "No such file")
     fails_in_one_line(run("apply", pair / "old", pair / "none", pair / "out"), "none", "No such file")
@@ -198,6 +202,7 @@ def test_damage_and_wrong_base_are_named_and_leave_the_target_alone(pair: Path) 
     assert leftovers(pair) == []
 
 
+@pytest.mark.slow
 def test_the_same_path_in_and_out_is_refused(pair: Path) -> None:
     (pair / "link").symlink_to(pair / "old")
     (pair / "hard").hardlink_to(pair / "old")
@@ -276,6 +281,7 @@ def test_a_folder_patch_cannot_write_outside_its_target(folders: Path) -> None:
     assert leftovers(folders) == []
 
 
+@pytest.mark.slow
 def test_a_damaged_folder_patch_never_makes_a_folder(folders: Path) -> None:
     modelpatch.diff_folder(folders / "old", folders / "new", folders / "q")
     patch = (folders / "q").read_bytes()

@@ -131,6 +131,7 @@ def test_in_a_folder_only_changed_and_new_files_cost_a_peer(folders: Path) -> No
     assert found.new_bytes == 99 * 9 + len(NEW) + 36
 
 
+@pytest.mark.slow
 def test_equal_folders_are_compared_too(folders: Path) -> None:
     found = compare(folders / "old", folders / "old", peers=[StoredPeer()])
     assert found.smallest("stored").patch_bytes == 0
@@ -211,6 +212,7 @@ def test_hdiffpatch_compressed_again_is_what_its_diff_gives() -> None:
     assert one.patch == package.diff(OLD, NEW, package.Lzma2Config(level=9, window=25))
 
 
+@pytest.mark.slow
 def test_charts_show_every_tool(pair: Path) -> None:
     rows = [row(OURS, "best", 600, 3), row("other tool", "9", 900, 0.05), row("huge", "1", 9_000_000, 1, exact=False)]
     found = Comparison("a/old.bin", "b/new.bin", 10, 20, 1, rows)
@@ -232,6 +234,7 @@ def test_charts_show_every_tool(pair: Path) -> None:
     assert (pair / "c.svg").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_the_command_draws_a_chart(pair: Path) -> None:
     done = run("compare", pair / "old", pair / "new", "--effort", "fast", "--chart", pair / "c.svg")
     assert done.returncode == 0
@@ -256,6 +259,7 @@ def test_a_missing_matplotlib_is_one_line(pair: Path) -> None:
     assert "numpy" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_missing_file_and_a_mix_of_kinds_are_one_line(folders: Path) -> None:
     for old, new, words in (
         ("none", "new", "No such file"),

@@ -91,6 +91,7 @@ def test_a_manifest_with_a_new_digest_costs_little_more_than_the_digest() -> Non
     assert len(patch) <= 96 + 64 + 40
 
 
+@pytest.mark.slow
 def test_a_finetuned_float_tensor_beats_bytewise_deltas() -> None:
     rng = np.random.default_rng(4)
     old = rng.normal(size=60_000).astype("<f4")
@@ -101,6 +102,7 @@ def test_a_finetuned_float_tensor_beats_bytewise_deltas() -> None:
     assert apply(safetensors({"w": old}), patch) == safetensors({"w": new})
 
 
+@pytest.mark.slow
 def test_a_head_on_a_grid_takes_the_grid_transform() -> None:
     rng = np.random.default_rng(5)
     old = (rng.integers(-200, 200, (5, 1280)) / 128).astype("<f4")

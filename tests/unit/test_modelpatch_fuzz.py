@@ -50,22 +50,27 @@ def test_a_hundred_thousand_damaged_patches_break_no_promise() -> None:
     assert counts["folder PatchFormatError"] > CASES // 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("numpy", [True, False], ids=["numpy", "plain"])
-@pytest.mark.parametrize("sample", bombs() + full_frames())
-def test_a_frame_takes_no_more_memory_than_its_patch_declares(
-    sample: Sample, numpy: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_frame_takes_no_more_memory_than_its_patch_declares(numpy: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not numpy:
         monkeypatch.setattr(engine, "find_arithmetic", lambda: big_integers)
+    for number, sample in enumerate(bombs() + full_frames()):
+        assert peak_memory(sample) < declared_memory(sample.patch) + 2 * COPY_BYTES, f"sample {number}"
+
+
+def peak_memory(sample: Sample) -> int:
+    """Return the bytes that applying `sample` took at its peak."""
     base, patch, out = io.BytesIO(sample.base), io.BytesIO(sample.patch), io.BytesIO(bytes(MAX_TARGET))
     tracemalloc.start()
     with contextlib.suppress(PatchFormatError):  # a bomb makes more than it declares
         modelpatch.apply_stream(base, patch, out, max_target_bytes=MAX_TARGET)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < declared_memory(sample.patch) + 2 * COPY_BYTES
+    return peak
 
 
+@pytest.mark.slow
 def test_the_harness_sees_a_wrong_success(fuzzer: Fuzzer, monkeypatch: pytest.MonkeyPatch) -> None:
     def careless(base: Any, patch: Any, out: io.BytesIO, **limits: int) -> None:
         out.write(b"something")
@@ -75,6 +80,7 @@ def test_the_harness_sees_a_wrong_success(fuzzer: Fuzzer, monkeypatch: pytest.Mo
         fuzzer.case(3)
 
 
+@pytest.mark.slow
 def test_the_harness_sees_a_foreign_exception(fuzzer: Fuzzer, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*streams: Any, **limits: int) -> None:
         raise IndexError("list index out of range")
@@ -116,6 +122,7 @@ def test_the_harness_sees_a_file_that_stays(fuzzer: Fuzzer, monkeypatch: pytest.
     (fuzzer.scratch / "made" / "out").unlink()
 
 
+@pytest.mark.slow
 def test_a_case_follows_from_its_number(tmp_path: Path, fuzzer: Fuzzer) -> None:
     (tmp_path / "second").mkdir()
     other = Fuzzer(7, tmp_path / "second")

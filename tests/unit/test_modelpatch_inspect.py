@@ -162,6 +162,7 @@ def folders(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_folder_patch_names_its_files_and_the_tensors_in_them(folders: Path) -> None:
     report = inspect_patch(folders / "p", base=folders / "old")
     actions = {file.name: file.action for file in report.files}
@@ -176,6 +177,7 @@ def test_a_folder_patch_names_its_files_and_the_tensors_in_them(folders: Path) -
     assert add_up(shard) == pytest.approx(shard.patch_bytes)
 
 
+@pytest.mark.slow
 def test_a_folder_patch_as_text_names_files_with_a_base_and_counts_those_that_stay(folders: Path) -> None:
     shown = run("inspect", folders / "p", "--base", folders / "old").stdout
     assert "patch variables/variables.data-00000-of-00001" in shown
@@ -186,6 +188,7 @@ def test_a_folder_patch_as_text_names_files_with_a_base_and_counts_those_that_st
     assert (without.returncode, "base file" in without.stdout, "--base" in without.stdout) == (0, True, True)
 
 
+@pytest.mark.slow
 def test_a_single_shard_is_described_by_the_index_beside_it(folders: Path) -> None:
     old, new = (folders / n / "variables" / "variables.data-00000-of-00001" for n in ("old", "new"))
     same_layout = old.read_bytes()[:-4] + b"\0\0\0\1"
@@ -194,6 +197,7 @@ def test_a_single_shard_is_described_by_the_index_beside_it(folders: Path) -> No
     assert [t.name for t in inspect_patch(folders / "q", base=old).tensors] == ["a/kernel", "b/bias"]
 
 
+@pytest.mark.slow
 def test_a_file_as_the_base_of_a_folder_patch_is_refused_in_one_line(folders: Path) -> None:
     done = run("inspect", folders / "p", "--base", folders / "old" / "labels.txt")
     assert (done.returncode, done.stderr.count("\n"), "Not a directory" in done.stderr) == (1, 1, True)
@@ -204,6 +208,7 @@ def test_a_folder_as_the_base_of_a_file_patch_is_refused_in_one_line(pair: Path)
     assert (done.returncode, done.stderr.count("\n"), "Is a directory" in done.stderr) == (1, 1, True)
 
 
+@pytest.mark.slow
 def test_another_folder_as_base_is_refused(folders: Path) -> None:
     with pytest.raises(BaseMismatchError, match="new"):
         inspect_patch(folders / "p", base=folders / "new")
@@ -240,6 +245,7 @@ def _with_base(patch: bytes, base: bytes) -> PatchReport:
         return inspect_patch(io.BytesIO(patch), base=file.name)
 
 
+@pytest.mark.slow
 def test_a_damaged_patch_is_an_error_of_ours_with_a_base_too(folders: Path, pair_of_files: tuple[Path, Path]) -> None:
     for patch, base in ((folders / "p", folders / "old"), pair_of_files):
         good, errors = patch.read_bytes(), []

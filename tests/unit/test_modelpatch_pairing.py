@@ -275,6 +275,7 @@ def test_resized_tensors_are_found_fast_among_thousands() -> None:
     assert time.process_time() - start < 3
 
 
+@pytest.mark.slow
 def test_thousands_of_new_tensors_with_bytes_between_them_are_tiled_fast() -> None:
     values = np.random.default_rng(42).normal(size=(6000, 24)).astype("<f4")
     old = model_files.safetensors({"a": values[0].reshape(4, 6)})

@@ -32,6 +32,7 @@ def test_a_walking_person_is_one_box_in_the_right_place() -> None:
         assert abs(height - PERSON[1]) <= 10
 
 
+@pytest.mark.slow
 def test_boxes_are_in_pixels_of_a_large_frame() -> None:
     large = [np.repeat(np.repeat(image, 4, 0), 4, 1) for image in walk("red")]
     [(x, y, _, height)] = find_all(large)[60]
@@ -44,6 +45,7 @@ def test_a_frozen_frame_has_no_motion() -> None:
     assert not any(find_all([with_person(street(), 100, 100, "blue")] * 100))
 
 
+@pytest.mark.slow
 def test_camera_noise_is_no_motion() -> None:
     random = np.random.default_rng(5)
     noisy = (np.clip(street() + random.normal(0, 4, (HEIGHT, WIDTH, 3)), 0, 255).astype(np.uint8) for _ in range(80))

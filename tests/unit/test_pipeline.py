@@ -169,6 +169,7 @@ def test_a_model_that_fails_loses_no_sighting_of_a_track_that_ended() -> None:
     assert [sighting.label for sighting in run.visits] == ["red"]
 
 
+@pytest.mark.slow
 def test_use_may_come_from_another_thread_at_any_moment() -> None:
     run = Run()
     models = [load_model(BUNDLE), FixedModel([0.0, 0.0, 0.0, 1.0], FOUR), None]
@@ -238,6 +239,7 @@ def test_a_visit_is_one_sighting_at_any_frame_rate(fps: float) -> None:
     assert model.detector.asked <= 6 * 11, "some five looks a second, whatever the camera gives"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.5, 2.0, 4.0])
 def test_a_visit_is_one_sighting_at_any_resolution(scale: float) -> None:
     run, _ = visit(10, scale)
@@ -258,6 +260,7 @@ def test_an_empty_room_is_looked_at_seldom_and_who_sits_there_from_the_start_is_
     assert [sighting.label for sighting in sitting.sightings] == ["red"]
 
 
+@pytest.mark.slow
 def test_who_stands_still_stays_and_costs_two_looks_a_second() -> None:
     run, model = Run(), sees()
     run.pipeline.use(model)

@@ -62,6 +62,7 @@ def test_a_published_release_verifies_with_its_files_and_manifest(site: Site, de
     assert missing_contents(site.site, release) == []
 
 
+@pytest.mark.slow
 def test_a_patch_from_every_earlier_release_gives_the_signed_file(site: Site, device: TrustedSite) -> None:
     for version in (1, 2, 3):
         site.publish(version)

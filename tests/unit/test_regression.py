@@ -111,6 +111,7 @@ def test_publish_takes_a_wider_margin(measured: Measured) -> None:
     assert measured.publish(2, {"ben": entry(0.80)}, margin_points=10.0) is Outcome.NEW
 
 
+@pytest.mark.slow
 def test_a_release_is_compared_with_what_its_own_channel_has(measured: Measured) -> None:
     measured.publish(1, {"ben": entry(0.90)}, channel="stable")
     measured.publish(2, {"ben": entry(0.70)}, channel="beta")

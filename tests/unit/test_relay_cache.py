@@ -159,6 +159,7 @@ class CacheMachine(RuleBasedStateMachine):
             assert sha256(self.cache.path(digest).read_bytes()) == digest
 
 
+@pytest.mark.slow
 def test_any_order_of_work_keeps_limit_and_pins(tmp_path: Path) -> None:
     CacheMachine.folder = tmp_path
     run_state_machine_as_test(CacheMachine, settings=settings(max_examples=25))

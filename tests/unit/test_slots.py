@@ -162,6 +162,7 @@ def test_a_data_folder_belongs_to_one_model(tmp_path: Path) -> None:
         Slots(tmp_path / "data", "garden")
 
 
+@pytest.mark.slow
 def test_a_second_agent_on_the_same_folder_is_refused(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     with open_slots(tmp_path / "data", "household"):

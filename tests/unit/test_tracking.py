@@ -51,6 +51,7 @@ def walk(look_s: float, seconds: float = 8.0, scale: float = 1.0) -> list[list[O
     return video
 
 
+@pytest.mark.slow
 @given(VIDEO)
 def test_every_sure_detection_has_at_most_one_track_and_no_track_two(video: list[list[Observation]]) -> None:
     for number, (found, step) in enumerate(zip(video, run(video), strict=True)):
@@ -60,6 +61,7 @@ def test_every_sure_detection_has_at_most_one_track_and_no_track_two(video: list
             rest.remove(box)
 
 
+@pytest.mark.slow
 @given(VIDEO)
 def test_ids_are_new_and_never_come_back(video: list[list[Observation]]) -> None:
     gone: set[int] = set()
@@ -73,6 +75,7 @@ def test_ids_are_new_and_never_come_back(video: list[list[Observation]]) -> None
         assert all(track_id < step.tracks.next_id for track_id in now)
 
 
+@pytest.mark.slow
 @given(VIDEO)
 def test_a_counted_track_ends_exactly_once(video: list[list[Observation]]) -> None:
     done = run([*video, *[[]] * (round(SETTINGS.still_memory_s / LOOK_S) + 2)])
@@ -91,6 +94,7 @@ def test_the_order_of_detections_changes_nothing(video: list[list[Observation]],
         ]
 
 
+@pytest.mark.slow
 @given(VIDEO, st.sampled_from([0.25, 0.5, 2.0, 4.0]))
 def test_a_camera_of_another_resolution_gives_the_same_tracks(video: list[list[Observation]], scale: float) -> None:
     """Powers of two: no rounding, so that the very same comparisons come out."""

@@ -132,6 +132,7 @@ def test_a_file_cut_short_ends_where_it_is_cut(tmp_path: Path) -> None:
     assert 0 < len(numbers(path)) < 10
 
 
+@pytest.mark.slow
 def test_what_is_no_video_is_refused_with_its_name(tmp_path: Path) -> None:
     picture = encode(tmp_path / "picture.png", "-frames:v", "1")
     sound = tmp_path / "sound.m4a"
@@ -166,6 +167,7 @@ def test_ffmpeg_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pyte
         open_video(path)
 
 
+@pytest.mark.slow
 def test_a_killed_decoder_is_told_from_the_end_and_from_our_own_kill(tmp_path: Path) -> None:
     path = encode(tmp_path / "long.avi", "-c:v", "mpeg4", source="testsrc2=d=10:r=25:s=640x480")
     with open_video(path) as reader:
@@ -180,6 +182,7 @@ def test_a_killed_decoder_is_told_from_the_end_and_from_our_own_kill(tmp_path: P
         assert last_of(reader) is None
 
 
+@pytest.mark.slow
 def test_a_decoder_that_hangs_is_a_stall(tmp_path: Path) -> None:
     path = encode(tmp_path / "long.avi", "-c:v", "mpeg4", source="testsrc2=d=10:r=25:s=640x480")
     with open_video(path) as reader:
