@@ -217,9 +217,10 @@ def test_more_layers_than_the_memory_holds_are_refused(
 
 @pytest.fixture(scope="module")
 def scratch(few_crops: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
-    """A release without a backbone, trained for one epoch on every third of the few crops."""
+    """A release without a backbone, trained for one epoch on the crops of two people."""
     out = tmp_path_factory.mktemp("scratch") / "out"
-    fewer = dataclasses.replace(few_crops, crops=few_crops.crops[::2])
+    two = few_crops.people[:2]
+    fewer = dataclasses.replace(few_crops, crops=tuple(crop for crop in few_crops.crops if crop.person in two))
     return out, train(fewer, out, Settings(backbone="scratch", head="conv32", epochs=1)).manifest
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,9 +18,7 @@ DEVICES = ("porch", "garden")
 
 
 @pytest.fixture(scope="module")
-def demo_report(
-    tmp_path_factory: pytest.TempPathFactory, sample_video: Path, weights_file: Path
-) -> dict[str, object]:
+def demo_report(tmp_path_factory: pytest.TempPathFactory, sample_video: Path, weights_file: Path) -> dict[str, Any]:
     """The report of one run of the demo with Mosquitto, as a user starts it."""
     out = tmp_path_factory.mktemp("demo")
     command = [sys.executable, "-m", "demo", "--speed", "2", "--broker", "mosquitto", "--out", str(out)]
@@ -56,10 +55,23 @@ def test_both_broken_releases_are_rejected_or_rolled_back(demo_report: dict) -> 
     assert set(demo_report["verdicts"]["4"]) == set(DEVICES)
 
 
-def test_six_people_are_named_right_on_held_out_crops(demo_report: dict) -> None:
+def test_six_people_are_told_apart_on_the_time_split(demo_report: dict) -> None:
     after = demo_report["evaluations"]["2"]
     assert after["overall"]["accuracy"] >= 0.88
+    assert after["overall"]["vote5"] >= after["overall"]["accuracy"]
     assert len(after["per_person"]) == 6
+    assert all(part["crops"] >= 50 and part["in_model"] for part in after["per_person"].values())
+    assert min(part["accuracy"] for part in after["per_person"].values()) >= 0.6
+    assert sum(sum(row.values()) for name, row in after["confusion"].items() if name != "unknown") == 584
+    assert after["strangers"]["crops"] == 455
+
+
+def test_the_sixth_person_costs_under_eight_kilobytes(demo_report: dict) -> None:
+    assert {patch["file"] for patch in demo_report["publish"]["2"]["patches"]} == {"head.tflite"}
+    for device in DEVICES:
+        received = demo_report["traffic"][device]["2"]
+        assert received["content"]["requests"] == 1
+        assert received["content"]["body_bytes"] + received["manifest"]["body_bytes"] < 8192
 
 
 @pytest.fixture

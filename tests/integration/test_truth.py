@@ -48,11 +48,11 @@ def test_evaluate_says_by_how_much_a_random_split_flatters(
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     time, random = found["splits"]["time"], found["splits"]["random"]
-    assert time["crops"] == random["crops"] == 584
+    assert time["crops"] == random["crops"] > 250
     assert random["accuracy"] - time["accuracy"] > 0.03
     assert set(random["per_person"]) == set(found["per_person"])
     assert 0 < found["confidence"]["ece"] < 0.15
-    assert sum(row["count"] for row in found["confidence"]["bins"]) == 584
+    assert sum(row["count"] for row in found["confidence"]["bins"]) == time["crops"]
     wrong = sum(
         n for who, row in found["confusion"].items() if who != "unknown" for said, n in row.items() if who != said
     )
