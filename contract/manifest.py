@@ -12,7 +12,8 @@ from contract.errors import InputError, describe_os_error
 from contract.familiarity import Familiarity, channels_kept, parse_familiarity, unpack_means
 from contract.files import compact_json_bytes, read_capped, sha256_file
 
-SCHEMA, DETECTOR_SCHEMA = 1, 2  # the second has a detector; a manifest without one keeps the first, and its bytes
+# The second has a detector, the third compiled files; a manifest without these keeps the earlier one, and its bytes.
+SCHEMA, DETECTOR_SCHEMA, COMPILED_SCHEMA = 1, 2, 3
 NAME = "release.json"
 MOST_BYTES = 1 << 20
 UNKNOWN = "unknown"  # the label of a stranger; never one of `labels`
@@ -29,6 +30,15 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
+class Compiled:
+    """The model of a stage or a detector compiled for an Edge TPU: the same ends, and it runs nowhere else."""
+
+    file: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
 class Stage:
     """One model file of the bundle; the output of a stage is the input of the next."""
 
@@ -39,6 +49,7 @@ class Stage:
     output: TensorSpec
     edge_tpu: bool = False
     operators: tuple[str, ...] = ()
+    compiled: Compiled | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +121,7 @@ class Detector:
     overlap: float = 0.5
     edge_tpu: bool = False
     operators: tuple[str, ...] = ()
+    compiled: Compiled | None = None
 
     @property
     def cells(self) -> int:
@@ -147,20 +159,35 @@ class Manifest:
     familiarity: Familiarity | None = None
     detector: Detector | None = None
 
+    @property
+    def models(self) -> tuple[Stage | Detector, ...]:
+        """The stages, and the detector after them where there is one."""
+        return self.stages if self.detector is None else (*self.stages, self.detector)
+
+    @property
+    def parts(self) -> tuple[Stage | Detector | Compiled | SelfTest, ...]:
+        """What is a file of the bundle."""
+        return (*self.models, *(part.compiled for part in self.models if part.compiled), self.selftest)
+
+    @property
+    def schema(self) -> int:
+        """The earliest schema that says all of it."""
+        if any(part.compiled for part in self.models):
+            return COMPILED_SCHEMA
+        return SCHEMA if self.detector is None else DETECTOR_SCHEMA
+
     def files(self) -> dict[str, FileEntry]:
         """Return every file of the bundle but release.json itself."""
-        parts: list[Stage | SelfTest | Detector] = [*self.stages, self.selftest]
-        if self.detector is not None:
-            parts.append(self.detector)
-        return {part.file: FileEntry(part.sha256, part.size) for part in parts}
+        return {part.file: FileEntry(part.sha256, part.size) for part in self.parts}
 
     def to_bytes(self) -> bytes:
         """Return release.json; the same manifest gives the same bytes."""
         body = asdict(self)
-        for name in ("familiarity", "detector"):
-            if body[name] is None:
-                del body[name]  # as it was before there was such a field: the same release keeps its bytes
-        return compact_json_bytes({"schema": SCHEMA if self.detector is None else DETECTOR_SCHEMA, **body})
+        models = [*body["stages"], *([body["detector"]] if self.detector else [])]
+        for owner, name in [(body, "familiarity"), (body, "detector"), *((model, "compiled") for model in models)]:
+            if owner[name] is None:
+                del owner[name]  # as it was before there was such a field: the same release keeps its bytes
+        return compact_json_bytes({"schema": self.schema, **body})
 
 
 def parse_manifest(data: bytes, where: str = NAME) -> Manifest:
@@ -171,9 +198,9 @@ def parse_manifest(data: bytes, where: str = NAME) -> Manifest:
     """
     top = Fields(parse_object(data, where), where)
     schema = top.integer("schema", 1)
-    if schema not in (SCHEMA, DETECTOR_SCHEMA):
-        raise InputError(f"{where}: schema {schema}, this program knows {SCHEMA} and {DETECTOR_SCHEMA}")
-    has_detector = schema == DETECTOR_SCHEMA and "detector" in top.value
+    if schema not in (SCHEMA, DETECTOR_SCHEMA, COMPILED_SCHEMA):
+        raise InputError(f"{where}: schema {schema}, this program knows {SCHEMA} to {COMPILED_SCHEMA}")
+    has_detector = schema >= DETECTOR_SCHEMA and "detector" in top.value
     manifest = Manifest(
         model=top.name("model"),
         version=top.integer("version", 1),
@@ -253,16 +280,23 @@ def _operators(fields: Fields) -> tuple[str, ...]:
     return tuple(operators)
 
 
+def _file(fields: Fields) -> dict[str, Any]:
+    return {"file": fields.name("file"), "sha256": fields.sha256("sha256"), "size": fields.integer("size", 1)}
+
+
+def _model(fields: Fields) -> dict[str, Any]:
+    """Return what stages and detectors both have."""
+    return {
+        **_file(fields),
+        "input": _tensor(fields.object("input")),
+        "edge_tpu": fields.boolean("edge_tpu"),
+        "operators": _operators(fields),
+        "compiled": Compiled(**_file(fields.object("compiled"))) if "compiled" in fields.value else None,
+    }
+
+
 def _stage(fields: Fields) -> Stage:
-    return Stage(
-        file=fields.name("file"),
-        sha256=fields.sha256("sha256"),
-        size=fields.integer("size", 1),
-        input=_tensor(fields.object("input")),
-        output=_tensor(fields.object("output")),
-        edge_tpu=fields.boolean("edge_tpu"),
-        operators=_operators(fields),
-    )
+    return Stage(**_model(fields), output=_tensor(fields.object("output")))
 
 
 def _detector(fields: Fields) -> Detector:
@@ -273,10 +307,7 @@ def _detector(fields: Fields) -> Detector:
         raise InputError(f"{fields.where}: strides must be whole numbers from 1 to 256")
     outputs = fields.items("outputs", 8)
     return Detector(
-        file=fields.name("file"),
-        sha256=fields.sha256("sha256"),
-        size=fields.integer("size", 1),
-        input=_tensor(fields.object("input")),
+        **_model(fields),
         outputs=tuple(_tensor(Fields(item, f"{fields.where}: outputs[{i}]")) for i, item in enumerate(outputs)),
         strides=tuple(strides),
         reg_max=fields.integer("reg_max", 1, 64),
@@ -287,8 +318,6 @@ def _detector(fields: Fields) -> Detector:
         begin=fields.number("begin", 0, 1),
         go_on=fields.number("go_on", 0, 1),
         overlap=fields.number("overlap", 0, 1),
-        edge_tpu=fields.boolean("edge_tpu"),
-        operators=_operators(fields),
     )
 
 
@@ -321,30 +350,22 @@ def _expected(fields: Fields) -> tuple[tuple[float, ...], ...]:
 
 
 def _selftest(fields: Fields) -> SelfTest:
-    return SelfTest(
-        file=fields.name("file"),
-        sha256=fields.sha256("sha256"),
-        size=fields.integer("size", 1),
-        expected=_expected(fields),
-        tolerance=fields.number("tolerance", 0, 1),
-    )
+    return SelfTest(**_file(fields), expected=_expected(fields), tolerance=fields.number("tolerance", 0, 1))
 
 
 def _check_consistency(manifest: Manifest, where: str) -> None:
     if not manifest.stages:
         raise InputError(f"{where}: stages must not be empty")
-    files = len(manifest.stages) + (1 if manifest.detector is None else 2)
-    if len(manifest.files()) != files or NAME in manifest.files():
+    if len(manifest.files()) != len(manifest.parts) or NAME in manifest.files():
         raise InputError(f"{where}: two files have the same name")
+    labels, rows = len(manifest.labels), manifest.selftest.expected
     first, last = manifest.stages[0].input.shape, manifest.stages[-1].output.shape
     if first != (1, *manifest.preprocess.size, 3):
         raise InputError(f"{where}: the first stage takes {list(first)}, preprocess makes {manifest.preprocess.size}")
-    if last != (1, len(manifest.labels)):
-        raise InputError(f"{where}: the last stage gives {list(last)} for {len(manifest.labels)} labels")
-    if not manifest.selftest.expected:
-        raise InputError(f"{where}: selftest: expected must not be empty")
-    if any(len(row) != len(manifest.labels) for row in manifest.selftest.expected):
-        raise InputError(f"{where}: selftest: expected must have one value a label")
+    if last != (1, labels):
+        raise InputError(f"{where}: the last stage gives {list(last)} for {labels} labels")
+    if not rows or any(len(row) != labels for row in rows):
+        raise InputError(f"{where}: selftest: expected must {'have one value a label' if rows else 'not be empty'}")
     for before, after in zip(manifest.stages, manifest.stages[1:], strict=False):
         if before.output.shape != after.input.shape:
             raise InputError(

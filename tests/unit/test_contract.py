@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,7 @@ from contract.config import load_config
 from contract.errors import ConfigError, InputError, PeerError, missing_package, one_line, run_command
 from contract.files import atomic_file, atomic_write, json_bytes, read_capped
 from contract.manifest import (
+    Compiled,
     Manifest,
     Preprocess,
     SelfTest,
@@ -254,7 +256,7 @@ def test_a_manifest_round_trips() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (["schema"], 3, "schema 3"),
+        (["schema"], 4, "schema 4"),
         (["model"], "../x", "not a plain name"),
         (["version"], True, "version must be a whole number"),
         (["labels"], ["ada", "ada"], "labels must differ"),
@@ -280,6 +282,36 @@ def test_a_manifest_round_trips() -> None:
 def test_a_wrong_manifest_names_the_field(path: list[str | int], value: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         parse_manifest(edited(path, value))
+
+
+def with_compiled_head(**changes: Any) -> Manifest:
+    """The small manifest, whose head was compiled for an accelerator too."""
+    head = small_manifest().stages[1]
+    compiled = Compiled(**{"file": "head_edgetpu.tflite", "sha256": DIGEST, "size": 25} | changes)
+    stages = (small_manifest().stages[0], dataclasses.replace(head, edge_tpu=True, compiled=compiled))
+    return dataclasses.replace(small_manifest(), stages=stages)
+
+
+def test_a_compiled_file_is_a_file_of_the_bundle_of_a_schema_that_older_programs_refuse() -> None:
+    manifest = with_compiled_head()
+    assert parse_manifest(manifest.to_bytes()) == manifest
+    assert set(manifest.files()) == {"backbone.tflite", "head.tflite", "head_edgetpu.tflite", "selftest.npz"}
+    assert (manifest.schema, small_manifest().schema) == (3, 1)
+    assert b"compiled" not in small_manifest().to_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"file": "head.tflite"}, "two files have the same name"),
+        ({"file": "../x"}, "not a plain name"),
+        ({"sha256": "x"}, "SHA-256"),
+        ({"size": 0}, "size must be from 1"),
+    ],
+)
+def test_a_wrong_compiled_file_names_the_field(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse_manifest(with_compiled_head(**changes).to_bytes())
 
 
 def test_unknown_fields_of_a_manifest_pass() -> None:
