@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.camera.settings import CameraSettings
+from agent.runtimes.settings import RuntimeSettings
 from agent.updates.proving import TrialSettings
 from agent.vision.cadence import DetectionSettings
 from agent.vision.consensus import ConsensusSettings
@@ -69,6 +70,7 @@ class AgentConfig:
     schedule: HourSettings = field(default_factory=HourSettings)
     mqtt: MqttSettings = field(default_factory=MqttSettings)
     trial: TrialSettings = field(default_factory=TrialSettings)
+    runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
 
     def __post_init__(self) -> None:
         """Refuse an id that cannot be part of a topic, and two zones of one name."""

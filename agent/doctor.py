@@ -25,6 +25,7 @@ from agent.updates.selftest import run_selftest
 from agent.updates.slots import read_record, slot_problem
 from contract.broker import connected
 from contract.errors import InputError, KinwatchError, PeerError, StorageError, missing_package, one_line
+from contract.manifest import load_bundle
 from contract.messages import DeviceStatus, Presence
 from contract.release import DEVICE_HEADER
 from contract.topics import status_topic
@@ -65,8 +66,8 @@ def table(findings: list[Finding]) -> str:
     """Return the findings for a person, a line each, and one more with what to do."""
     lines = []
     for found in findings:
-        lines.append(f"{'ok  ' if found.ok else 'FAIL'}  {found.name:<8}  {found.text}")
-        lines += [f"      {'':<8}  -> {found.advice}"] * bool(found.advice)
+        lines.append(f"{'ok  ' if found.ok else 'FAIL'}  {found.name:<11}  {found.text}")
+        lines += [f"      {'':<11}  -> {found.advice}"] * bool(found.advice)
     return "\n".join(lines)
 
 
@@ -123,9 +124,37 @@ def _clock(config: AgentConfig) -> str:
 
 
 def _runtime(config: AgentConfig) -> str:
-    from agent.vision.runtime import working_runtime
+    from agent.runtimes.interpreters import working_runtime
 
     return working_runtime()
+
+
+def _accelerator(config: AgentConfig) -> str:
+    if not config.runtime.has_accelerator:
+        return "none is wanted; the processor runs every model"
+    running = live.ask(config.data)
+    if running is not None:
+        return _accelerator_of(running.get("accelerator"))
+    from agent.runtimes.child import AcceleratorChild
+    from agent.vision.accelerated import job_of
+
+    record = read_record(config.data)
+    folder = config.data / "slots" / record.running if record and record.running else None
+    job = job_of(folder, load_bundle(folder)) if folder else None
+    with AcceleratorChild(config.runtime.library, job.models if job else (), config.runtime.start_s) as child:
+        child.begin()
+        if job is None:
+            return f"{config.runtime.library} loads in a child process; no release here was compiled for it"
+        job.make(child)
+    return f"{config.runtime.library}: the release that runs next passes its self-test there"
+
+
+def _accelerator_of(told: object) -> str:
+    if not isinstance(told, dict):
+        return "the agent that runs here was started without it, or does not say more to this user"
+    if told["state"] == "failed":
+        raise PeerError(f"the processor answers in its place: {told['reason']}")
+    return f"the agent that runs here has it: {told['state']}, {told['faults']} faults since its start"
 
 
 def _camera(config: AgentConfig) -> str:
@@ -222,6 +251,10 @@ _CHECKS: dict[str, tuple[Callable[[AgentConfig], str], str]] = {
         "set it: let the network do it (timedatectl set-ntp true), or date -s; times are wrong until then",
     ),
     "runtime": (_runtime, "pip install 'kinwatch[agent]' in the agent's own environment"),
+    "accelerator": (
+        _accelerator,
+        "look at [runtime] library, the device's cable and power, and whether this user may use it (group plugdev)",
+    ),
     "camera": (_camera, "look at cable, cover and [camera] source; a user who may use cameras is in the group video"),
     "relay": (
         _relay,

@@ -34,13 +34,21 @@ class Live:
     """The facts of this run, told to whoever asks between ``with`` and its end.
 
     ``frame`` and ``sighted`` are for the main thread. ``paused`` tells whether nobody is looked at now;
-    ``stalled_s`` is the time without a frame after which the camera is said to be stalled.
+    ``stalled_s`` is the time without a frame after which the camera is said to be stalled; ``accelerator`` tells what
+    ``Accelerator.status`` does, None where there is none.
     """
 
-    def __init__(self, data: Path, stalled_s: float, paused: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        data: Path,
+        stalled_s: float,
+        paused: Callable[[], bool] = lambda: False,
+        accelerator: Callable[[], dict[str, Any] | None] = lambda: None,
+    ) -> None:
         self._data = data
         self._stalled_s = stalled_s
         self._paused = paused
+        self._accelerator = accelerator
         self._begun_s = time.monotonic()
         self._frames_s: deque[float] = deque(maxlen=RATE_FRAMES)
         self._frames = 0
@@ -95,6 +103,7 @@ class Live:
             "fps": 0.0 if stalled else self._rate(),
             "last_frame_s": None if last_s is None else round(now_s - last_s, 2),
             "paused": self._paused(),
+            "accelerator": self._accelerator(),
             "last_sighting": seen
             and {"label": seen.label, "confidence": seen.confidence, "time": seen.end or seen.start},
         }
@@ -157,7 +166,15 @@ def _checked(fields: Fields) -> dict[str, Any]:
     if fields.value.get("last_sighting") is not None:
         seen = fields.object("last_sighting")
         seen.text("label", 64), seen.number("confidence"), seen.text("time", 40)
-    return {"last_frame_s": None, "last_sighting": None, **fields.value}
+    if fields.value.get("accelerator") is not None:
+        _check_accelerator(fields.object("accelerator"))
+    return {"last_frame_s": None, "last_sighting": None, "accelerator": None, **fields.value}
+
+
+def _check_accelerator(told: Fields) -> None:
+    told.text("state", 40), told.text("reason", 1000), told.integer("faults"), told.number("since_s")
+    if told.value.get("next_try_s") is not None:
+        told.number("next_try_s")
 
 
 def _address(data: Path) -> str:

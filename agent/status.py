@@ -86,7 +86,22 @@ def _live_lines(facts: dict[str, Any]) -> list[str]:
     seen = facts["last_sighting"]
     lines = [f"camera      {facts['camera']}: {facts['fps']:g} frames a second, {age}"]
     lines.append(f"last seen   {seen['label']} at {seen['time']}" if seen else "last seen   nobody since it started")
+    lines += _accelerator_lines(facts.get("accelerator"))
     return lines + ["paused      nobody is looked at; `agent pause off` ends it"] * bool(facts["paused"])
+
+
+def _accelerator_lines(told: dict[str, Any] | None) -> list[str]:
+    """Say where the accelerator is; nothing where there is none."""
+    if told is None:
+        return []
+    line = f"accelerator {told['state']} since {told['since_s']:.0f} s, {told['faults']} faults since the start"
+    if told["state"] == "unused":
+        line += ": nothing in use was compiled for it, or the release is on its trial, on the processor"
+    elif told["reason"]:
+        line += f": {told['reason']}"
+    if told.get("next_try_s") is not None:
+        line += f"; the processor answers, tried again in {told['next_try_s']:.0f} s"
+    return [line]
 
 
 def _slot_line(record: Record, slot: Slot, facts: dict[str, Any] | None) -> str:

@@ -3,16 +3,20 @@
 Parts tell each other in a circle (a notice starts an update, an update swaps the model, its trial is told of): each
 gets its callbacks when it is made, and where the circle closes they are methods of ``Agent``, bound late.
 
-Threads: the main one watches; one updates; paho's talks to the broker; the camera's reads. What they share is the
-slots (locked inside), the reporter (locked inside) and one offered model (locked inside ``RunningModel``).
+Threads: the main one watches; one updates; paho's talks to the broker; the camera's reads; one looks after an
+accelerator. What they share is the slots, the reporter and the accelerator (locked inside), and one offered model
+(locked inside ``RunningModel``).
 """
 
 import datetime as dt
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 from agent.camera.camera import Camera
 from agent.clock import is_set
@@ -21,17 +25,19 @@ from agent.home.metrics import StageTimes
 from agent.home.reporter import Reporter
 from agent.live import Live
 from agent.pause import PauseSwitch
+from agent.runtimes.accelerator import Accelerator
 from agent.updates.download import Downloads
 from agent.updates.installer import Installer
 from agent.updates.lifecycle import Transition
 from agent.updates.plan import Policy
 from agent.updates.progress import Progress
-from agent.updates.record import Slot
+from agent.updates.record import Phase, Slot
 from agent.updates.running_model import RunningModel
 from agent.updates.schedule import UpdateSchedule
 from agent.updates.selftest import run_selftest
 from agent.updates.slots import Slots
 from agent.updates.starts import HEALTHY_S, StartCount
+from agent.vision.accelerated import AcceleratedModel, AcceleratedParts, job_of
 from agent.vision.classifier import load_model
 from agent.vision.pipeline import Model, Pipeline, PipelineSettings
 from agent.vision.sightings import SightingLog
@@ -99,8 +105,11 @@ class Agent:
         self.log = SightingLog(config.data)
         self.pipeline = Pipeline(_pipeline_settings(config), self._sighted)
         self.progress = Progress(config.data, self.reporter.update)
+        self.accelerator: Accelerator[AcceleratedParts] | None = None
+        if config.runtime.has_accelerator:
+            self.accelerator = Accelerator(config.runtime)
         self.running = RunningModel(
-            slots, use=self._use, load=load_model, told=self._moved, starts=StartCount(config.data)
+            slots, use=self._use, load=self._load, told=self._moved, starts=StartCount(config.data)
         )
         installer = make_installer(
             config, slots, self.progress, wait=ending.wait, hot=True, on_trial=self.running.offer
@@ -110,7 +119,7 @@ class Agent:
         self._started_s = time.monotonic()
         self._switch = PauseSwitch(config.data)
         self._paused = False
-        self._live = Live(config.data, config.camera.stalled_s, lambda: self._paused)
+        self._live = Live(config.data, config.camera.stalled_s, lambda: self._paused, self._accelerator_status)
 
     def watch(self, camera: Camera) -> None:
         """Watch until the camera ends.
@@ -130,7 +139,7 @@ class Agent:
         )
         self.reporter.start(self.schedule.notice)
         try:
-            with self._live:
+            with self._live, self.accelerator or nullcontext():
                 self.running.start()
                 self.schedule.start()
                 self._run(watch, camera)
@@ -161,7 +170,24 @@ class Agent:
         return paused
 
     def _use(self, model: Model | None) -> None:
+        if self.accelerator is not None:
+            self.accelerator.serve(None)  # until the model in use asks for it
         self.pipeline.use(model, self.running.slot)
+
+    def _load(self, folder: Path) -> Model:
+        model = load_model(folder)
+        job = job_of(folder, model.manifest) if self.accelerator else None
+        if self.accelerator is None or job is None:
+            return model
+        return AcceleratedModel(model, job, self.accelerator, self._may_accelerate)
+
+    def _may_accelerate(self) -> bool:
+        """Return whether the model in use has proved itself on the processor, which it must be able to go back to."""
+        trial = self.running.trial
+        return trial is None or trial.phase is not Phase.TRIAL
+
+    def _accelerator_status(self) -> dict[str, Any] | None:
+        return self.accelerator.status() if self.accelerator else None
 
     def _sighted(self, sighting: Sighting) -> None:
         if not is_set(time.time()):
@@ -184,4 +210,6 @@ class Agent:
         held = self.slots.record.held(slot) if slot else None
         metrics = self._times.add(metrics, self.pipeline.counters.fields())
         version = held.version if held else None
+        told = self._accelerator_status() or {}
+        metrics = replace(metrics, accelerator=told.get("state"), accelerator_faults=told.get("faults"))
         self.reporter.metrics(replace(metrics, version=version, slot=slot, dropped=camera.dropped))

@@ -19,12 +19,12 @@ import numpy as np
 
 from agent.camera.camera import open_camera
 from agent.camera.settings import CameraSettings
+from agent.runtimes.interpreters import build_interpreter
 from agent.vision.boxes import overlap
 from agent.vision.classifier import LoadedModel, load_model
 from agent.vision.finding import MOVING_TRACKS
 from agent.vision.gate import Gate
 from agent.vision.motion import MotionDetector, MotionSettings
-from agent.vision.runtime import build_interpreter
 from agent.vision.tracking import Observation, Track, Tracks, TrackSettings, advance
 from benchmarks.vision_events import events
 from benchmarks.vision_run import Run, timed, watch

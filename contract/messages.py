@@ -140,7 +140,8 @@ class Metrics:
     """What a device counted and measured: means since its last message, and ``frames`` and ``crops`` since its start.
 
     ``temperature_c`` and the times of the stages are left out where nothing was measured. ``version`` and ``slot``
-    are of the running release, None without one; ``dropped`` counts frames that came too fast.
+    are of the running release, None without one; ``dropped`` counts frames that came too fast. ``accelerator`` (its
+    state; ``failed``: the processor answers) and ``accelerator_faults``, since the start, are left out where none is.
     """
 
     fps: float
@@ -155,11 +156,13 @@ class Metrics:
     version: int | None = None
     slot: str | None = None
     dropped: int = 0
+    accelerator: str | None = None
+    accelerator_faults: int | None = None
 
     def encode(self) -> bytes:
         """Return the payload."""
-        measured = ("temperature_c", "motion_ms", "detect_ms", "tracking_ms", "classify_ms")
-        left_out = {key for key in measured if getattr(self, key) is None}
+        always = ("version", "slot")
+        left_out = {key for key, value in vars(self).items() if value is None and key not in always}
         return _encode(**{key: value for key, value in vars(self).items() if key not in left_out})
 
     @staticmethod
@@ -179,6 +182,8 @@ class Metrics:
             version=_optional(fields, "version", lambda key: fields.integer(key, 1)),
             slot=_optional(fields, "slot", fields.name),
             dropped=fields.integer("dropped"),
+            accelerator=_optional(fields, "accelerator", fields.name),
+            accelerator_faults=_optional(fields, "accelerator_faults", fields.integer),
         )
 
 

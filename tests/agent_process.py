@@ -22,6 +22,7 @@ from agent.status import status
 from agent.vision.classifier import load_classifier
 from contract.manifest import NAME, Manifest, load_bundle
 from contract.trust import VerifiedRelease
+from tests.accelerators import add_compiled_head
 from tests.devices import release_of
 from tests.site_builder import SiteBuilder, sha256
 
@@ -47,8 +48,9 @@ def write_video(path: Path, frames: int = 75) -> Path:
 def make_runnable(folder: Path, version: int, *, kind: str = "good") -> VerifiedRelease:
     """Write release ``version`` of a model that runs; its head differs a little from version to version.
 
-    ``kind``: ``good``; ``fails self-test`` (other answers are expected than it gives); ``fails in trial`` (right on
-    the grey self-test pictures, not a number on a coloured crop).
+    ``kind``: ``good``; ``compiled`` (good, and its head is there for an accelerator too); ``fails self-test`` (other
+    answers are expected than it gives); ``fails in trial`` (right on the grey self-test pictures, not a number on a
+    coloured crop).
     """
     shutil.copytree(TINY, folder)
     steepness = np.float32(3e38) if kind == "fails in trial" else STEEPNESS + np.float32(version) / 64
@@ -70,6 +72,8 @@ def make_runnable(folder: Path, version: int, *, kind: str = "good") -> Verified
     manifest = load_bundle(folder)
     expected = replace(manifest.selftest, expected=rows)
     (folder / NAME).write_bytes(replace(manifest, selftest=expected).to_bytes())
+    if kind == "compiled":
+        add_compiled_head(folder)
     return release_of(folder)
 
 

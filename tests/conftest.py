@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.accelerators import TestDelegate, compile_delegate
 from tests.brokers import KINDS, Broker, start_broker
 
 pytest_plugins = ["tests.training_fixtures"]
@@ -35,3 +36,18 @@ def embedded_broker(tmp_path: Path) -> Iterator[Broker]:
     running = start_broker("iotcore", tmp_path / "broker")
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def delegate_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An external TFLite delegate."""
+    return compile_delegate(tmp_path_factory.mktemp("delegate"))
+
+
+@pytest.fixture
+def delegate(delegate_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TestDelegate:
+    """It, working until it is told otherwise; children of this process obey."""
+    made = TestDelegate(tmp_path, delegate_library)
+    for key, value in made.environment.items():
+        monkeypatch.setenv(key, value)
+    return made

@@ -18,6 +18,7 @@ from contract.trust import VerifiedRelease
 
 # Names of TFLite's own operators; any other name needs code that a plain runtime lacks (Flex delegates, custom ones).
 _BUILTIN_OPERATOR = re.compile(r"[A-Z0-9_]+")
+_COMPILED_OPERATOR = "edgetpu-custom-op"  # of a file compiled for an Edge TPU, which the processor cannot run
 
 
 class How(enum.StrEnum):
@@ -143,7 +144,8 @@ def preflight(plan: InstallPlan, record: Record, policy: Policy, free_bytes: int
         )
     missing = _missing_operators(plan.manifest, policy.operators)
     if missing:
-        return Refusal(Reason.CONTRACT, f"release {version} needs operators that this device lacks: {missing}")
+        hint = "; a compiled file belongs beside the processor's, not in its place" * (_COMPILED_OPERATOR in missing)
+        return Refusal(Reason.CONTRACT, f"release {version} needs operators that this device lacks: {missing}{hint}")
     needed = plan.disk_bytes + policy.reserve_bytes
     if needed > free_bytes:
         return Refusal(Reason.DISK, f"release {version} needs {needed} bytes of disk, {free_bytes} are free")

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from agent.runtimes.interpreters import NoRuntimeError
 from agent.updates.lifecycle import (
     Damaged,
     Ended,
@@ -23,7 +24,6 @@ from agent.updates.slots import Slots
 from agent.updates.starts import MOST as MOST_BAD_STARTS
 from agent.updates.starts import StartCount
 from agent.vision.pipeline import Model
-from agent.vision.runtime import NoRuntimeError
 from contract.errors import ReleaseError, StorageError
 from contract.events import log_event
 

@@ -1,7 +1,7 @@
 """Owns the self-test of a bundle in a child process: a model that crashes, hangs or eats memory harms only the child.
 
-Refuses to judge more than what the manifest expects, to write anything, and to use a network. The bundle's pictures
-are public or seeded, never the household's.
+Refuses to judge more than what the manifest expects, to write anything, to use a network, and to use an accelerator,
+whose faults are no fault of a release. The bundle's pictures are public or seeded, never the household's.
 """
 
 import contextlib
@@ -13,16 +13,10 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from contract.checks import Fields, parse_object
 from contract.errors import InputError, KinwatchError, ReleaseError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from contract.manifest import Detector, SelfTest
 
 TIME_LIMIT_S = 60.0
 # Address space, not memory: the interpreter with numpy and the runtime maps about 0.5 GiB, mostly never touched.
@@ -97,40 +91,17 @@ def check_bundle(folder: Path) -> SelfTestResult:
         InputError: the bundle is damaged.
         SelfTestImpossibleError: no runtime works here.
     """
-    import numpy as np
-
-    from agent.vision.classifier import load_classifier
-    from agent.vision.runtime import NoRuntimeError, build_interpreter
-    from contract.detection.runner import load_detector
+    from agent.runtimes.interpreters import NoRuntimeError
+    from agent.vision.classifier import load_model
+    from agent.vision.expected import check_answers
 
     try:
-        classifier = load_classifier(folder)
-        detector = load_detector(
-            folder, classifier.manifest, lambda entry, model: build_interpreter(entry.file, model)
-        )
+        model = load_model(folder)
     except NoRuntimeError as error:
         raise SelfTestImpossibleError(str(error)) from error
-    expected = classifier.manifest.selftest
-    with np.load(folder / expected.file, allow_pickle=False) as stored:
-        inputs = stored["inputs"]
     begin = time.monotonic()
-    worst = _worst(classifier.run(inputs), expected)
-    if detector is not None:
-        worst = max(worst, _worst(np.asarray(detector.summaries(inputs), np.float32), detector.detector))
+    worst = check_answers(folder, model.manifest, model.classifier, model.detector)
     return SelfTestResult(worst, (time.monotonic() - begin) * 1000)
-
-
-def _worst(given: "NDArray[np.float32]", expected: "SelfTest | Detector") -> float:
-    """Return the largest difference of an answer from what the manifest expects; ReleaseError if it is too large."""
-    import numpy as np
-
-    wanted = np.asarray(expected.expected, np.float32)
-    if given.shape != wanted.shape:
-        raise ReleaseError(f"answers of shape {list(given.shape)}, expected {list(wanted.shape)}")
-    worst = float(np.max(np.abs(given - wanted)))
-    if not worst <= expected.tolerance:  # not "worst > tolerance": NaN must fail
-        raise ReleaseError(f"an answer is off by {worst:.4g}, allowed is {expected.tolerance:g}")
-    return worst
 
 
 def _limit_this_process(time_limit_s: float) -> None:

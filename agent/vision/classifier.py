@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.vision.runtime import build_interpreter
+from agent.runtimes.interpreters import build_interpreter
 from contract.bundle_runner import BundleRunner, Interpreter, load_bundle_runner
 from contract.detection.runner import DetectorRunner, load_detector
 from contract.errors import InputError, ReleaseError
@@ -34,11 +34,8 @@ class LoadedModel:
         return self.classifier.judge(image)
 
 
-def load_model(folder: Path, *, edge_tpu: bool = False) -> LoadedModel:
-    """Load the bundle in ``folder``; its digests are not checked here.
-
-    Args:
-        edge_tpu: run the parts that the manifest marks so on an Edge TPU.
+def load_model(folder: Path) -> LoadedModel:
+    """Load the bundle in ``folder`` for the processor; its digests are not checked here.
 
     Raises:
         ReleaseError: no bundle, a missing file, or a model that does not load or is not the manifest's.
@@ -46,7 +43,7 @@ def load_model(folder: Path, *, edge_tpu: bool = False) -> LoadedModel:
     """
 
     def interpreter(part: Stage | Detector, content: bytes) -> Interpreter:
-        return build_interpreter(part.file, content, edge_tpu=edge_tpu and part.edge_tpu)
+        return build_interpreter(part.file, content)
 
     try:
         manifest = load_bundle(folder, verify=False)
@@ -57,6 +54,6 @@ def load_model(folder: Path, *, edge_tpu: bool = False) -> LoadedModel:
     )
 
 
-def load_classifier(folder: Path, *, edge_tpu: bool = False) -> BundleRunner:
+def load_classifier(folder: Path) -> BundleRunner:
     """Load what names people of the bundle in ``folder``; as ``load_model``."""
-    return load_model(folder, edge_tpu=edge_tpu).classifier
+    return load_model(folder).classifier

@@ -14,8 +14,8 @@ import pytest
 from agent import doctor
 from agent.camera.settings import CameraSettings
 from agent.config import AgentConfig, RelaySettings
+from agent.runtimes import interpreters
 from agent.updates.selftest import check_bundle
-from agent.vision import runtime
 from agent.vision.classifier import load_classifier
 from cloud_tools.tflite.tflite_file import TfliteFile, load_runner
 from contract.bundle_runner import BundleRunner, checked_probabilities
@@ -159,17 +159,17 @@ class BrokenRuntime(types.ModuleType):
 
 def test_a_runtime_that_imports_and_does_not_work_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "broken_runtime.interpreter", BrokenRuntime("broken_runtime.interpreter"))
-    monkeypatch.setattr(runtime, "RUNTIMES", ("broken_runtime.interpreter", *runtime.RUNTIMES))
+    monkeypatch.setattr(interpreters, "RUNTIMES", ("broken_runtime.interpreter", *interpreters.RUNTIMES))
     assert load_classifier(BUNDLE).manifest.version == 1
-    monkeypatch.setattr(runtime, "RUNTIMES", ("broken_runtime.interpreter", "no_such_runtime"))
+    monkeypatch.setattr(interpreters, "RUNTIMES", ("broken_runtime.interpreter", "no_such_runtime"))
     with pytest.raises(ReleaseError, match=r"no TFLite runtime works here \(broken_runtime: .*install"):
         load_classifier(BUNDLE)
 
 
 def test_the_probe_of_a_runtime_is_a_model_of_one_operator_that_runs_here() -> None:
-    assert len(runtime.PROBE) < 300
-    assert TfliteFile(runtime.PROBE).operators() == ("RELU",)
-    assert runtime.working_runtime() == "ai_edge_litert"
+    assert len(interpreters.PROBE) < 300
+    assert TfliteFile(interpreters.PROBE).operators() == ("RELU",)
+    assert interpreters.working_runtime() == "ai_edge_litert"
 
 
 def test_the_doctor_finds_a_runtime_that_imports_and_does_not_work(
@@ -180,17 +180,15 @@ def test_the_doctor_finds_a_runtime_that_imports_and_does_not_work(
     )
     assert doctor.check("runtime", config).text == "ai_edge_litert"
     monkeypatch.setitem(sys.modules, "broken_runtime.interpreter", BrokenRuntime("broken_runtime.interpreter"))
-    monkeypatch.setattr(runtime, "RUNTIMES", ("broken_runtime.interpreter",))
+    monkeypatch.setattr(interpreters, "RUNTIMES", ("broken_runtime.interpreter",))
     finding = doctor.check("runtime", config)
     assert not finding.ok
     assert "broken_runtime: CreateWrapperFromBuffer" in finding.text
 
 
-def test_an_edge_tpu_that_is_not_there_is_one_clear_line(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "EDGE_TPU_LIBRARY", "libedgetpu-is-not-here.so.1")
-    assert load_classifier(bundle, edge_tpu=True), "no stage of this bundle asks for it"
+def test_a_delegate_that_is_not_there_is_one_clear_line(bundle: Path) -> None:
+    with pytest.raises(ReleaseError, match="no delegate: libedgetpu-is-not-here"):
+        interpreters.build_interpreter("the probe", interpreters.PROBE, "libedgetpu-is-not-here.so.1")
     first = dataclasses.replace(load_bundle(bundle).stages[0], edge_tpu=True)
     spoil(bundle, lambda manifest: dataclasses.replace(manifest, stages=(first, *manifest.stages[1:])))
-    with pytest.raises(ReleaseError, match="no Edge TPU: libedgetpu-is-not-here"):
-        load_classifier(bundle, edge_tpu=True)
-    assert load_classifier(bundle), "without asking, it runs on the processor"
+    assert load_classifier(bundle), "on the processor it needs none, whatever it may run on"

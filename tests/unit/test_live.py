@@ -43,6 +43,20 @@ def test_a_running_agent_tells_its_frames_and_its_last_sighting(tmp_path: Path) 
     assert ask(tmp_path) is None
 
 
+def test_an_accelerator_is_told_of_where_there_is_one(tmp_path: Path) -> None:
+    told = {"state": "failed", "since_s": 3.0, "faults": 2, "reason": "no answer in 2 s", "next_try_s": 14.6}
+    with Live(tmp_path, stalled_s=5.0, accelerator=lambda: told):
+        assert status(tmp_path)["live"]["accelerator"] == told
+        assert "accelerator failed since 3 s, 2 faults since the start: no answer in 2 s; the" in table(tmp_path)
+        told.update(state="unused", next_try_s=None)
+        assert "nothing in use was compiled for it" in table(tmp_path)
+        told.update(state=7)
+        assert ask(tmp_path) is NOT_TOLD
+    with Live(tmp_path, stalled_s=5.0):
+        assert status(tmp_path)["live"]["accelerator"] is None
+        assert "accelerator" not in table(tmp_path)
+
+
 def test_a_camera_that_stalls_is_said_to_stall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Live(tmp_path, stalled_s=5.0) as running:
         running.frame()

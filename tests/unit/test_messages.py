@@ -73,6 +73,11 @@ GOLDEN: list[tuple[Message, str]] = [
         Metrics(fps=24.97, frame_ms=3.1, frames=250, crops=0),
         '{"v":1,"fps":24.97,"frame_ms":3.1,"frames":250,"crops":0,"version":null,"slot":null,"dropped":0}',
     ),
+    (
+        Metrics(fps=5, frame_ms=3.1, frames=250, crops=0, accelerator="failed", accelerator_faults=3),
+        '{"v":1,"fps":5,"frame_ms":3.1,"frames":250,"crops":0,"version":null,"slot":null,"dropped":0,'
+        '"accelerator":"failed","accelerator_faults":3}',
+    ),
     (Motion(True), '{"v":1,"motion":true}'),
     (
         Sighting(

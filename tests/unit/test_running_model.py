@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agent.runtimes.interpreters import NoRuntimeError
 from agent.updates.lifecycle import Outcome, Transition, TrialBegun
 from agent.updates.proving import EXERCISE_S, MOST_GAP_S, Proving, TrialSettings
 from agent.updates.record import Phase, Slot
 from agent.updates.running_model import RunningModel
 from agent.updates.slots import Slots
 from agent.updates.starts import MOST, StartCount
-from agent.vision.runtime import NoRuntimeError
 from agent.watch import Watch
 from contract.errors import ReleaseError, StorageError
 from tests.devices import make_release, sources
