@@ -144,6 +144,10 @@ static int invoke(Context *context, Node *node) {
         context->ReportError(context, "the device is gone");
         return ERROR;
     }
+    if (told("talks")) for (int i = 0; i < 20000; i++) {
+        printf("a delegate that prints %d\n", i);
+        fprintf(stderr, "a delegate that prints %d\n", i);
+    }
     const Kernel *kernel = node->user_data;
     for (int i = 0; i < kernel->count; i++) multiply(context, &kernel->nodes[i]);
     return OK;

@@ -70,6 +70,7 @@ class Accelerator(Generic[T]):
         self._job: Job[T] | None = None
         self._child: AcceleratorChild | None = None
         self._ready: T | None = None
+        self._left = True  # no child is to work, or the one that does not end yet is to end
         self._state, self._since_s = State.UNUSED, time.monotonic()
         self._reason = ""
         self._faults = self._tries = 0
@@ -90,7 +91,7 @@ class Accelerator(Generic[T]):
     def serve(self, job: Job[T] | None) -> None:
         """Be for ``job`` from now on, and for no other one."""
         with self._changed:
-            self._job, self._ready = job, None
+            self._job, self._ready, self._reason = job, None, ""
             self._tries, self._next_s = 0, 0.0
             self._set(State.STARTING if job else State.UNUSED)
             self._let_go()
@@ -128,6 +129,7 @@ class Accelerator(Generic[T]):
 
     def _let_go(self) -> None:
         """Kill the child, and let the thread see to what follows."""
+        self._left = True
         if self._child is not None:
             self._child.kill()
         self._changed.notify_all()
@@ -150,7 +152,7 @@ class Accelerator(Generic[T]):
             # OSError, ValueError: files that vanish, answers of a shape that nobody expects
             except (KinwatchError, OSError, ValueError, MemoryError) as error:
                 with self._changed:
-                    if self._job is job and self._state is not State.FAILED:
+                    if not self._left:  # else the child was killed, and that is what it tells of
                         self._fault(error)
 
     def _next(self) -> Job[T] | None:
@@ -160,38 +162,39 @@ class Accelerator(Generic[T]):
                 left_s = self._next_s - time.monotonic() if self._job else None
                 if self._job and left_s is not None and left_s <= 0:
                     self._set(State.STARTING)
+                    self._left = False
                     return self._job
                 self._changed.wait(left_s)
         return None
 
     def _work(self, job: Job[T]) -> None:
-        """Start a child and offer what ``job`` makes of it, until it fails or another job comes."""
+        """Start a child and offer what ``job`` makes of it, until it is let go of."""
         begun_s = time.monotonic()
         with AcceleratorChild(self._settings.library, job.models, self._settings.start_s) as child:
             with self._changed:
-                if self._job is not job:
+                if self._left:
                     return
                 self._child = child
             try:
                 child.begin()
                 made = job.make(child)
                 child.limit_s = self._settings.answer_s
-                self._offer(job, made, time.monotonic() - begun_s)
-                self._attend(job, child)
+                self._offer(made, time.monotonic() - begun_s)
+                self._attend(child)
             finally:
                 with self._changed:
                     self._child = None
 
-    def _offer(self, job: Job[T], made: T, took_s: float) -> None:
+    def _offer(self, made: T, took_s: float) -> None:
         with self._changed:
-            if self._job is job:
+            if not self._left:
                 self._ready, self._reason = made, ""
                 self._set(State.WORKING)
                 log_event(logger, "accelerator.working", start_ms=round(took_s * 1000), faults=self._faults)
 
-    def _attend(self, job: Job[T], child: AcceleratorChild) -> None:
+    def _attend(self, child: AcceleratorChild) -> None:
         """Wait until it is not to work any more; AcceleratorError when the child ended by itself."""
         with self._changed:
-            while self._job is job and self._ready is not None:
+            while not self._left:
                 if not self._changed.wait(LOOK_S):
                     child.check()

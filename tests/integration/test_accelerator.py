@@ -183,6 +183,16 @@ def test_answers_are_the_same_there_and_here_and_faults_lose_none(
     assert sum("accelerator.working" in line for line in caplog.messages) == 5
 
 
+def test_a_delegate_that_talks_without_end_spoils_no_answer(delegate: TestDelegate, bundle: Path) -> None:
+    right = load_model(bundle).judge(AMBER)[0]
+    with accelerated(delegate, bundle) as (model, accelerator):
+        wait_for(accelerator, State.WORKING)
+        delegate.mode("talks")
+        for _ in range(3):
+            assert np.allclose(model.judge(AMBER)[0], right, atol=1e-6)
+        assert accelerator.status()["faults"] == 0
+
+
 def test_an_accelerator_that_gives_other_answers_to_the_self_test_is_never_asked(
     delegate: TestDelegate, bundle: Path
 ) -> None:
@@ -250,6 +260,16 @@ def test_the_accelerator_is_for_the_model_that_is_asked(delegate: TestDelegate, 
         accelerator.serve(None)
         assert accelerator.status()["state"] == "unused"
         wait_until(lambda: accelerator._child is None, "end of the child")
+
+
+def test_a_child_that_is_let_go_of_is_no_fault(delegate: TestDelegate, bundle: Path) -> None:
+    with accelerated(delegate, bundle) as (model, accelerator):
+        for _ in range(3):
+            wait_until(lambda: accelerator._child is not None, "child")
+            accelerator.serve(None)
+            model.judge(RED)
+        wait_for(accelerator, State.WORKING)
+        assert accelerator.status()["faults"] == 0
 
 
 def test_a_release_at_fault_is_still_blamed(delegate: TestDelegate, bundle: Path) -> None:
