@@ -322,18 +322,13 @@ def _detector(fields: Fields) -> Detector:
 
 
 def _preprocess(fields: Fields) -> Preprocess:
-    size = fields.items("size", 2)
+    size, number = fields.items("size", 2), fields.number
     if len(size) != 2 or not all(type(side) is int and 8 <= side <= 1024 for side in size):
         raise InputError(f"{fields.where}: size must be [height, width] from 8 to 1024")
     for key, known in (("resize", "stretch"), ("color", "rgb")):
         if fields.text(key) != known:
             raise InputError(f"{fields.where}: {key} {fields.value[key]!r} is not known here (only {known!r})")
-    return Preprocess(
-        (size[0], size[1]),
-        fields.number("context", 0, 1),
-        scale=fields.number("scale"),
-        offset=fields.number("offset"),
-    )
+    return Preprocess((size[0], size[1]), number("context", 0, 1), scale=number("scale"), offset=number("offset"))
 
 
 def _thresholds(fields: Fields) -> Thresholds:
@@ -366,22 +361,16 @@ def _check_consistency(manifest: Manifest, where: str) -> None:
         raise InputError(f"{where}: the last stage gives {list(last)} for {labels} labels")
     if not rows or any(len(row) != labels for row in rows):
         raise InputError(f"{where}: selftest: expected must {'have one value a label' if rows else 'not be empty'}")
-    for before, after in zip(manifest.stages, manifest.stages[1:], strict=False):
-        if before.output.shape != after.input.shape:
-            raise InputError(
-                f"{where}: {before.file} gives {before.output.shape}, {after.file} takes {after.input.shape}"
-            )
+    for one, two in zip(manifest.stages, manifest.stages[1:], strict=False):
+        if one.output.shape != two.input.shape:
+            raise InputError(f"{where}: {one.file} gives {one.output.shape}, {two.file} takes {two.input.shape}")
     if manifest.familiarity is not None:
-        _check_familiarity(manifest, manifest.familiarity, f"{where}: familiarity")
+        if len(manifest.stages) < 2:
+            raise InputError(f"{where}: familiarity: needs a stage that gives features before the last one")
+        channels = channels_kept(manifest.stages[-1].input.shape[-1], manifest.familiarity.stride)
+        unpack_means(manifest.familiarity.means, labels, channels, f"{where}: familiarity")
     if manifest.detector is not None:
-        _check_detector(manifest.detector, len(manifest.selftest.expected), f"{where}: detector")
-
-
-def _check_familiarity(manifest: Manifest, data: Familiarity, where: str) -> None:
-    if len(manifest.stages) < 2:
-        raise InputError(f"{where}: needs a stage that gives features before the last one")
-    channels = channels_kept(manifest.stages[-1].input.shape[-1], data.stride)
-    unpack_means(data.means, len(manifest.labels), channels, where)
+        _check_detector(manifest.detector, len(rows), f"{where}: detector")
 
 
 def _check_detector(detector: Detector, pictures: int, where: str) -> None:
