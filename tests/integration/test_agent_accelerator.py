@@ -8,6 +8,8 @@ from typing import cast
 
 import pytest
 
+from agent import doctor
+from agent.config import load
 from agent.updates.record import Phase, Slot, Trial
 from agent.wiring import Agent
 from tests.accelerators import TestDelegate, wait_until
@@ -82,6 +84,10 @@ def test_faults_of_an_accelerator_end_no_agent_and_no_trial(
     assert any(path.read_text().split() for path in children)
     assert agent.stop() == 0
     wait_until(lambda: not left(delegate), "end of the accelerator's child")
+
+    assert doctor.check("accelerator", load(agent.config)).text.endswith("passes its self-test there")
+    delegate.mode("gives other answers")
+    assert "an answer is off by" in doctor.check("accelerator", load(agent.config)).text
 
 
 def left(delegate: TestDelegate) -> list[str]:

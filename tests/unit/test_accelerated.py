@@ -10,6 +10,7 @@ import pytest
 
 from agent.runtimes.accelerator import Accelerator, Job
 from agent.runtimes.child import AcceleratorError
+from agent.runtimes.settings import RuntimeSettings
 from agent.vision.accelerated import AcceleratedModel, AcceleratedParts, job_of
 from agent.vision.classifier import LoadedModel, load_model
 from contract.detection.runner import DetectorRunner
@@ -112,6 +113,14 @@ def test_a_part_that_was_not_compiled_runs_here() -> None:
     made, accelerator = model(detector_at(0), detector_at(5))
     assert made.judge(PICTURE)[0].shape == (3,)
     assert accelerator.faults == []
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"accelerator": "gpu"}, {"library": ""}, {"answer_s": 0.0}, {"answer_s": 60.0}, {"start_s": 0.0}]
+)
+def test_a_setting_that_cannot_work_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="|".join(wrong)):
+        RuntimeSettings(**wrong)
 
 
 def test_the_job_is_the_compiled_files_in_the_manifests_order(tmp_path: Path) -> None:

@@ -165,6 +165,17 @@ def test_an_operator_that_the_runtime_lacks_is_refused_unless_the_device_has_it(
     assert refusal_of(changed, Record("household"), replace(POLICY, operators=frozenset({name}))) is None
 
 
+def test_a_release_that_was_compiled_for_an_accelerator_alone_is_told_what_it_lacks(release: VerifiedRelease) -> None:
+    first, *rest = parse_manifest(release.manifest).stages
+    plan = make_plan(with_stages(release, replace(first, operators=("edgetpu-custom-op",)), *rest), {})
+    assert isinstance(plan, InstallPlan)
+    refusal = preflight(plan, Record("household"), POLICY, 10**9)
+    assert refusal
+    assert refusal.text.endswith(
+        "edgetpu-custom-op; a compiled file belongs beside the processor's, not in its place"
+    )
+
+
 def test_a_manifest_that_is_not_what_was_signed_for_is_refused(release: VerifiedRelease) -> None:
     files = dict(release.target.files)
     files["head.tflite"] = replace(files["head.tflite"], size=files["head.tflite"].size + 1)
