@@ -272,6 +272,14 @@ def test_a_child_that_is_let_go_of_is_no_fault(delegate: TestDelegate, bundle: P
         assert accelerator.status()["faults"] == 0
 
 
+def test_the_end_does_not_wait_for_a_child_that_hangs(delegate: TestDelegate, bundle: Path) -> None:
+    delegate.mode("hangs at create")
+    with accelerated(delegate, bundle) as (_, accelerator):
+        wait_until(lambda: accelerator._child is not None, "child")
+        ending_s = time.monotonic()
+    assert time.monotonic() - ending_s < 3
+
+
 def test_a_release_at_fault_is_still_blamed(delegate: TestDelegate, bundle: Path) -> None:
     with accelerated(delegate, bundle) as (model, accelerator):
         wait_for(accelerator, State.WORKING)
