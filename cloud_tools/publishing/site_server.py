@@ -1,34 +1,26 @@
 """Owns serving a publish site over plain HTTP, for the demo and small houses; any web server can take its place.
 
-Refuses whatever is no file below metadata/, targets/ or content/: no listing, no way out of the folder, no dotfile.
-It verifies nothing: clients do. Names below content/ are digests, so that a response may be kept for ever.
+Refuses to know which file a request means (``site_answer``), and to verify anything: clients do.
 """
 
 import contextlib
 import http.server
 import logging
-import os
-import re
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from http import HTTPStatus
 from pathlib import Path
 from types import FrameType
-from typing import BinaryIO
 
-from cloud_tools.publishing.site_folder import SERVED
+from cloud_tools.publishing.site_answer import Answer, answer
 from contract import sd_notify
 from contract.errors import InputError, PeerError
 from contract.events import log_event
-from contract.headers import asked_range, is_range
 
 logger = logging.getLogger("cloud_tools.site_server")
 IDLE_LIMIT_S = 30.0  # a client that says nothing, or reads nothing, for so long is dropped
-_PATH = re.compile(rf"/({'|'.join(SERVED)})((?:/[A-Za-z0-9][A-Za-z0-9._-]*)+)")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class SiteServer(http.server.ThreadingHTTPServer):
@@ -83,74 +75,28 @@ class SiteRequestHandler(http.server.BaseHTTPRequestHandler):
         """Say nothing: ``_log`` writes the lines."""
 
     def _answer(self, *, body: bool) -> None:
-        path = find_file(self.server.site, self.path)
-        try:
-            file = path.open("rb") if path else None
-        except OSError:
-            file = None  # vanished, a folder, or not readable: for a client it is not there
-        if file is None:
-            return self._refuse(HTTPStatus.NOT_FOUND, body=body)
-        with file:
-            size = os.fstat(file.fileno()).st_size
-            self._send_file(file, size, self._headers_of(path), body=body)
+        with answer(self.server.site, self.path, self.headers) as found:
+            self._start(found)
+            if not body:
+                return
+            if found.file is None:
+                self.wfile.write(found.text)
+            elif found.length:
+                self.connection.sendfile(found.file, found.start, found.length)
 
-    def _send_file(self, file: BinaryIO, size: int, headers: dict[str, str], *, body: bool) -> None:
-        etag = headers.get("ETag")
-        if etag and self.headers.get("If-None-Match") == etag:
-            return self._start(HTTPStatus.NOT_MODIFIED, 0, headers)
-        condition = self.headers.get("If-Range")
-        wanted = self.headers.get("Range") if condition in (None, etag) else None
-        span = asked_range(wanted, size)
-        if span is None:
-            return self._refuse(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, body=body, size=size)
-        start, length = span
-        status = HTTPStatus.OK
-        if is_range(wanted):
-            status = HTTPStatus.PARTIAL_CONTENT
-            headers = {**headers, "Content-Range": f"bytes {start}-{start + length - 1}/{size}"}
-        self._start(status, length, headers)
-        if body and length:
-            self.connection.sendfile(file, start, length)
-
-    def _headers_of(self, path: Path | None) -> dict[str, str]:
-        name = path.name if path else ""
-        headers = {"Content-Type": "application/json" if name.endswith(".json") else "application/octet-stream"}
-        if _DIGEST.fullmatch(name):
-            headers["ETag"] = f'"{name}"'
-        # All names but this one are versioned or digests: their bytes never change.
-        fresh = "no-cache" if name == "timestamp.json" else "max-age=31536000, immutable"
-        return {**headers, "Cache-Control": fresh, "Accept-Ranges": "bytes"}
-
-    def _refuse(self, status: HTTPStatus, *, body: bool, size: int | None = None) -> None:
-        text = f"{status.value} {status.phrase}\n".encode()
-        headers = {"Content-Type": "text/plain"}
-        if size is not None:
-            headers["Content-Range"] = f"bytes */{size}"
-        self._start(status, len(text), headers)
-        if body:
-            self.wfile.write(text)
-
-    def _start(self, status: HTTPStatus, length: int, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
+    def _start(self, found: Answer) -> None:
+        self.send_response(found.status)
+        for name, value in found.headers.items():
             self.send_header(name, value)
-        if status is not HTTPStatus.NOT_MODIFIED:
-            self.send_header("Content-Length", str(length))
         self.end_headers()
         if self.server.access_log:
-            log_event(logger, "site.request", path=self.path, status=status.value, bytes=length)
-
-
-def find_file(site: Path, path: str) -> Path | None:
-    """Return the file that a request's path names, or None when it names nothing that is served."""
-    match = _PATH.fullmatch(path.split("?", 1)[0])
-    if match is None:
-        return None
-    try:
-        found = (site / match[1] / match[2][1:]).resolve()
-        return found if found.is_relative_to(site / match[1]) and found.is_file() else None
-    except (OSError, RuntimeError):  # a name longer than any file's; links that lead in a circle
-        return None
+            log_event(
+                logger,
+                "site.request",
+                path=self.path,
+                status=found.status.value,
+                bytes=found.length or len(found.text),
+            )
 
 
 def serve(site: Path, listen: str, port: int, *, access_log: bool, ready: Callable[[str], None]) -> None:

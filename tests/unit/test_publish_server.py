@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud_tools.publishing.site_server import SiteServer, find_file
+from cloud_tools.publishing.site_answer import find_file
+from cloud_tools.publishing.site_server import SiteServer
 from contract.errors import InputError, PeerError
 from contract.headers import asked_range
 from tests.sites import Site
@@ -144,7 +145,7 @@ def test_a_fault_in_an_answer_is_logged_and_the_site_goes_on(
 
     with site.served() as url:
         with monkeypatch.context() as patch:
-            patch.setattr("cloud_tools.publishing.site_server.find_file", fail)
+            patch.setattr("cloud_tools.publishing.site_answer.find_file", fail)
             with pytest.raises(PeerError):
                 site.client(url).refresh()
         assert site.client(url).refresh().newest("household", "stable") == 1
