@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from tuf.api.metadata import TargetFile, Targets
 
 from contract.checks import Fields
+from contract.errors import InputError
 from contract.files import json_bytes
 from contract.release import (
     ReleaseTarget,
@@ -72,6 +73,20 @@ class ModelRole:
         file.unrecognized_fields["custom"] = dict(custom)
         self.targets.targets[path] = file
         return path, data
+
+    def withdraw(self, version: int) -> bool:
+        """Mark a release as one that no device takes any more; say whether it was none.
+
+        Raises:
+            InputError: the release is not listed.
+        """
+        file = self.targets.targets.get(release_path(self.model, version))
+        if file is None:
+            raise InputError(f"no release {version} of {self.model} is listed")
+        custom = file.unrecognized_fields["custom"]
+        changed = not custom["withdrawn"]
+        custom["withdrawn"] = True
+        return changed
 
     def trim(self) -> None:
         """Unlist all but the newest releases, and drop the patches of those that no channel has."""

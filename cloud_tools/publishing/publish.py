@@ -5,11 +5,10 @@ somebody than the one it takes the place of. Contents come first, then the
 manifest, then signed metadata, then the timestamp: before its rename nothing is published, after it everything is.
 """
 
-import contextlib
 import enum
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cloud_tools.progress import Say, say_nothing
@@ -19,10 +18,10 @@ from cloud_tools.publishing.patches import make_patches
 from cloud_tools.publishing.regression import MARGIN_POINTS
 from cloud_tools.publishing.release_gate import Rule, check_regression
 from cloud_tools.publishing.repository import Clock, Repository, utc_now
-from cloud_tools.publishing.site_folder import SiteFolder
+from cloud_tools.publishing.site_folder import SiteFolder, storage_errors
 from cloud_tools.setting_errors import Setting, SettingError
 from contract.checks import safe_name
-from contract.errors import InputError, StorageError, describe_os_error
+from contract.errors import InputError
 from contract.manifest import Manifest, read_bundle
 from contract.messages import ReleaseNotice
 from contract.release import ReleaseTarget
@@ -41,7 +40,8 @@ class Outcome(enum.Enum):
 class Order:
     """What a person asked for. ``patches_from`` is how many earlier releases get patches; ``jitter_s`` in seconds.
 
-    ``margin_points``, ``held_out`` and ``accept_regression``: see ``cloud_tools.publishing.release_gate``.
+    ``margin_points``, ``held_out`` and ``accept_regression``: see ``cloud_tools.publishing.release_gate``. ``known``
+    are digests of manifests by version that were out once, though the site may have been restored from an older copy.
     """
 
     bundle: Path
@@ -54,6 +54,7 @@ class Order:
     margin_points: float = MARGIN_POINTS
     held_out: Path | None = None
     accept_regression: bool = False
+    known: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,7 @@ def publish(order: Order, say: Say = say_nothing, clock: Clock = utc_now) -> Pub
     safe_name(order.channel, "channel")
     manifest, data = read_bundle(order.bundle)
     site = SiteFolder(order.site)
-    with _storage_errors(order.site), site.locked():
+    with storage_errors(f"publishing to {order.site}"), site.locked():
         site.remove_leftovers()
         repository = Repository(site, KeyFolder(order.keys), clock)
         role = repository.role(manifest.model)
@@ -103,11 +104,15 @@ def decide(version: int, digest: str, order: Order, role: ModelRole) -> Outcome:
     releases, at = role.releases(), role.channels().get(order.channel, 0)
     newest, out = max(releases, default=0), releases.get(version)
     if out is None:
+        if version > newest and order.known.get(version) != digest:
+            newest = max(newest, *order.known, 0)
         if version <= newest:
             raise InputError(f"release {version} of {role.model} is not newer than {newest}: versions only grow")
         return Outcome.NEW
     if out.digest != digest:
         raise InputError(f"release {version} of {role.model} is published with other contents: give it a new version")
+    if out.target.withdrawn:
+        raise InputError(f"release {version} of {role.model} was withdrawn: give it a new version")
     if (out.target.rollout_percent, out.target.jitter_s) != (order.rollout_percent, order.jitter_s):
         raise SettingError(
             *(f"release {version} of {role.model} is published with ", Setting.ROLLOUT),
@@ -167,12 +172,3 @@ def _report(outcome: Outcome, version: int, channel: str, role: ModelRole) -> Pu
         channel=channel,
         channel_version=role.channels()[channel],
     )
-
-
-@contextlib.contextmanager
-def _storage_errors(site: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = describe_os_error(error)
-        raise StorageError(f"publishing to {site}: {reason}; the site is whole, run this again to finish") from error

@@ -41,6 +41,9 @@ ROOT_DAYS = TARGETS_DAYS = 3650
 MODEL_DAYS = 365
 SNAPSHOT_DAYS = 90
 TIMESTAMP_DAYS = 14
+# Versions of metadata are at least the seconds since then: a site that was restored from any older copy signs above
+# all that was signed after the copy was made. Roles are signed far less often than once a second.
+VERSIONS_SINCE = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
 def utc_now() -> dt.datetime:
@@ -96,6 +99,15 @@ class Repository:
         self._snapshot = self._read_version("snapshot", self._timestamp.snapshot_meta.version, Snapshot, self._root)
         self._targets = self._read_version("targets", self._version("targets"), Targets, self._root)
         self._check_times()
+
+    @property
+    def timestamp_version(self) -> int:
+        """The version of the timestamp that is out."""
+        return int(self._timestamp.version)
+
+    def is_due(self, age: dt.timedelta) -> bool:
+        """Return whether the timestamp was signed longer than ``age`` ago."""
+        return self.now.timestamp() - signed_at(self._timestamp) >= age.total_seconds()
 
     def models(self) -> list[str]:
         """Return the models that the offline targets key has delegated."""
@@ -153,7 +165,7 @@ class Repository:
         self.site.write_metadata("timestamp.json", _signed(self._timestamp, self.keys, "timestamp"))
 
     def _renew(self, signed: Signed, days: int) -> None:
-        signed.version += 1
+        signed.version = max(signed.version + 1, int((self.now - VERSIONS_SINCE).total_seconds()))
         signed.expires = _in_days(self.now, days)
 
     def _is_old(self, signed: Signed, days: int) -> bool:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from contract.errors import InputError, PeerError
+from contract.errors import InputError, PeerError, StorageError, describe_os_error
 from contract.files import CHUNK_BYTES, atomic_file, atomic_write, fsync_folder, read_capped, sha256_file
 from contract.manifest import FileEntry
 from contract.release import content_path
@@ -116,6 +116,20 @@ class SiteFolder:
             if digest.hexdigest() != entry.sha256:
                 raise InputError(f"{source}: it changed while it was published")
         return True
+
+
+@contextlib.contextmanager
+def storage_errors(doing: str) -> Iterator[None]:
+    """Turn what the disk refuses into one line that says what was being done.
+
+    Raises:
+        StorageError: instead of any OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = describe_os_error(error)
+        raise StorageError(f"{doing}: {reason}; the site is whole, run this again to finish") from error
 
 
 def _wait_for_lock(descriptor: int, site: Path, limit_s: float) -> None:
