@@ -84,4 +84,4 @@ if [ ! -x "$venv/bin/python" ]; then
 fi
 say "installing the Python packages into $venv (the first time downloads about 1 GB, most of it TensorFlow)"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-    --constraint constraints.txt --editable '.[agent,relay,cloud,test]'
+    --constraint constraints.txt --editable '.[agent,relay,cloud,server,test]'

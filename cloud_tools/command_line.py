@@ -19,6 +19,7 @@ from cloud_tools.commands.reproduce import reproduce_group
 from cloud_tools.commands.serve import serve_command
 from cloud_tools.commands.terminal import options_named
 from cloud_tools.commands.train import train_command
+from cloud_tools.commands.worker import worker_command
 from contract import __version__
 from contract.errors import run_command
 
@@ -44,7 +45,7 @@ def cloud_tools() -> None:
 
 for command in (
     *(inputs_command, dataset_group, train_command, evaluate_command, reproduce_group),
-    *(keys_group, publish_command, diff_command, serve_command),
+    *(keys_group, publish_command, diff_command, serve_command, worker_command),
 ):
     cloud_tools.add_command(command)
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from tests.accelerators import TestDelegate, compile_delegate
 from tests.brokers import KINDS, Broker, start_broker
 
-pytest_plugins = ["tests.training_fixtures"]
+pytest_plugins = ["tests.server_fixtures", "tests.training_fixtures"]
 
 # Derandomised: CI and a desk see the same cases. HYPOTHESIS_PROFILE=explore searches new ones.
 settings.register_profile(

@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from cloud_tools.commands.terminal import EXISTING_FOLDER, KEYS, ONE_JSON_OBJECT, option_name
+from cloud_tools.commands.publish_to_server import publish_there
+from cloud_tools.commands.terminal import EXISTING_FILE, EXISTING_FOLDER, KEYS, ONE_JSON_OBJECT, option_name
 from contract.errors import PeerError
 from contract.rollout import LONGEST_JITTER_S
 
@@ -17,13 +18,18 @@ if TYPE_CHECKING:
 
 @click.command("publish")
 @click.argument("bundle", type=EXISTING_FOLDER)
-@click.option("--site", type=EXISTING_FOLDER, required=True, help="The publish site's folder.")
+@click.option("--site", type=EXISTING_FOLDER, help="Sign into this publish site's folder.")
 @KEYS
+@click.option("--server", metavar="URL", help="Let this publish server do it, instead of a folder here.")
+@click.option("--token-file", type=EXISTING_FILE, metavar="FILE", help="With a server: the token to use, in a file.")
 @click.option("--channel", default="stable", show_default=True)
 @click.option("--rollout", type=click.IntRange(0, 100), default=100, show_default=True, help="Percent of devices.")
 @click.option("--jitter", type=click.IntRange(0, LONGEST_JITTER_S), default=0, show_default=True, metavar="SECONDS")
 @click.option(
-    "--patches-from", type=click.IntRange(0, 8), default=3, show_default=True, help="Patch so many earlier releases."
+    "--patches-from",
+    type=click.IntRange(0, 8),
+    show_default="3; by a server 5",
+    help="Patch so many earlier releases.",
 )
 @click.option(
     "--margin",
@@ -43,12 +49,14 @@ if TYPE_CHECKING:
 @ONE_JSON_OBJECT
 def publish_command(
     bundle: Path,
-    site: Path,
+    site: Path | None,
     keys: Path | None,
+    server: str | None,
+    token_file: Path | None,
     channel: str,
     rollout: int,
     jitter: int,
-    patches_from: int,
+    patches_from: int | None,
     margin: float,
     held_out: Path | None,
     accept_regression: bool,
@@ -56,23 +64,41 @@ def publish_command(
     as_json: bool,
 ) -> None:
     """Diff BUNDLE against earlier releases, sign it, and tell the broker. Safe to run again."""
+    choices = {
+        "channel": channel,
+        "rollout_percent": rollout,
+        "jitter_s": jitter,
+        "margin_points": margin,
+        "accept_regression": accept_regression,
+        **({} if patches_from is None else {"patches_from": patches_from}),
+    }
+    if server is not None:
+        if site or keys or held_out or broker:
+            raise click.UsageError("--server has site, keys and broker of its own, and no held-out dataset")
+        if token_file is None:
+            raise click.UsageError("--server needs --token-file")
+        return publish_there(bundle, server, token_file, choices, as_json=as_json)
+    if site is None or token_file is not None:
+        raise click.UsageError("give either --site, or --server with --token-file")
+    return _publish_here(bundle, site, keys, held_out, broker, choices, as_json=as_json)
+
+
+def _publish_here(
+    bundle: Path,
+    site: Path,
+    keys: Path | None,
+    held_out: Path | None,
+    broker: str | None,
+    choices: dict[str, Any],
+    *,
+    as_json: bool,
+) -> None:
     from cloud_tools.publishing.keys import default_folder
     from cloud_tools.publishing.publish import Order, publish
     from contract.broker import parse_broker
 
     address = parse_broker(broker) if broker else None
-    order = Order(
-        bundle=bundle,
-        site=site,
-        keys=keys or default_folder(site),
-        channel=channel,
-        rollout_percent=rollout,
-        jitter_s=jitter,
-        patches_from=patches_from,
-        margin_points=margin,
-        held_out=held_out,
-        accept_regression=accept_regression,
-    )
+    order = Order(bundle=bundle, site=site, keys=keys or default_folder(site), held_out=held_out, **choices)
     published = publish(order, lambda note: click.echo(note.named(option_name), err=True))
     failure = _tell(order, published, address) if address else None
     _show(published, as_json=as_json, notified=address is not None and failure is None)

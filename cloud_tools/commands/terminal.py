@@ -18,6 +18,7 @@ from contract.errors import InputError, PeerError
 A_PATH = click.Path(path_type=Path)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 EXISTING_FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
+EXISTING_FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 EXISTING = click.Path(path_type=Path, exists=True)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 ONE_JSON_OBJECT = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -13,8 +13,11 @@ from cloud_tools.setting_errors import FetchError, Sentence, Setting, SettingErr
 from contract.errors import InputError, PeerError
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-# Of pip, dpkg-deb and click; and what a module says of the whole command line.
-FOREIGN = {"--cache", "--loglevel=error", "--no-deps", "--only-binary=:all:", "--quiet", "--fsys-tarfile", "--help"}
+# Of pip, dpkg-deb, click, iotcore and setpriv; and what a module says of the whole command line.
+FOREIGN = {
+    *("--listen", "--port", "--log-level", "--pdeathsig"),
+    *("--cache", "--loglevel=error", "--no-deps", "--only-binary=:all:", "--quiet", "--fsys-tarfile", "--help"),
+}
 
 
 def options(command: click.Command) -> set[str]:

@@ -1,0 +1,1 @@
+"""Filters of our templates. Refuses to look anything up."""
