@@ -7,6 +7,7 @@ import contextlib
 import datetime as dt
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from django.db import connection
 from django.test import Client, override_settings
 from django.test.utils import setup_test_environment
 
-from cloud_tools.publish_server.config import ServerConfig
+from cloud_tools.publish_server.config import PREFIX, ServerConfig
 from cloud_tools.publish_server.jobs.duties import Duties
 from cloud_tools.publish_server.jobs.handlers import Handlers
 from cloud_tools.publish_server.jobs.worker import Worker
@@ -159,3 +160,10 @@ def manifest_of(bundle: Path) -> dict[str, Any]:
     """Return the manifest of a bundle as JSON."""
     value: dict[str, Any] = json.loads((bundle / NAME).read_text())
     return value
+
+
+def process_environment(config: ServerConfig) -> dict[str, str]:
+    """Return the environment of a program of ours that works on the folder of ``config``."""
+    ours = {"DATA": str(config.data), "SECRET_KEY": settings.SECRET_KEY, "BROKER": config.broker}
+    settings_module = {"DJANGO_SETTINGS_MODULE": "cloud_tools.publish_server.settings"}
+    return {**os.environ, **settings_module, **{PREFIX + name: value for name, value in ours.items() if value}}

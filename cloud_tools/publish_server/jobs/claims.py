@@ -1,7 +1,7 @@
 """Owns every change of a job's row. Refuses to do the work.
 
 Each change is one UPDATE that names the state it starts from; no row changed: somebody else got there first.
-The number of attempts is the fence: a worker that lost its lease holds an old number, and can write nothing.
+A worker that lost its lease holds an old ``fence``, and can write nothing.
 """
 
 import datetime as dt
@@ -46,10 +46,10 @@ def claim(worker: str, lease: dt.timedelta) -> Job | None:
         if job.attempts >= MOST_ATTEMPTS:
             _give_up(job, now)
             continue
-        mine = {"state": State.RUNNING, "worker": worker, "attempts": F("attempts") + 1, "steps": []}
+        mine = {"state": State.RUNNING, "worker": worker, "attempts": F("attempts") + 1, "fence": F("fence") + 1}
         times = {"started_at": now, "heartbeat_at": now, "lease_until": now + lease}
-        # As it was seen: whoever claims it first changes the number of attempts.
-        if Job.objects.filter(waiting, pk=job.pk, attempts=job.attempts).update(**mine, **times):
+        # As it was seen: whoever claims it first moves the fence.
+        if Job.objects.filter(waiting, pk=job.pk, fence=job.fence).update(**mine, **times, steps=[]):
             job.refresh_from_db()
             return job
     return None
@@ -57,7 +57,7 @@ def claim(worker: str, lease: dt.timedelta) -> Job | None:
 
 def _give_up(job: Job, now: dt.datetime) -> None:
     error = f"given up: {job.attempts} workers ended in the middle of it"
-    Job.objects.filter(pk=job.pk, state=job.state, attempts=job.attempts).update(
+    Job.objects.filter(pk=job.pk, state=job.state, fence=job.fence).update(
         state=State.FAILED, error=error, ended_at=now
     )
 
@@ -85,4 +85,4 @@ def _end(job: Job, state: State, **values: Any) -> bool:
 
 
 def _write(job: Job, **values: Any) -> bool:
-    return bool(Job.objects.filter(pk=job.pk, state=State.RUNNING, attempts=job.attempts).update(**values))
+    return bool(Job.objects.filter(pk=job.pk, state=State.RUNNING, fence=job.fence).update(**values))

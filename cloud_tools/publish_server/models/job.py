@@ -33,8 +33,10 @@ class State(models.TextChoices):
 
 
 class Job(models.Model):
-    """``key`` names the work: however often it is asked for, there is one row. ``attempts`` is also the fence: who
-    holds an older number may write nothing. ``steps`` are what it said, each with its seconds since the start.
+    """``key`` names the work: however often it is asked for, there is one row.
+
+    ``fence`` grows with each claim and never falls: who holds an older number may write nothing. ``steps`` are what
+    the job said, each with its seconds since the start.
     """
 
     kind = models.CharField(max_length=16, choices=Kind.choices)
@@ -46,6 +48,7 @@ class Job(models.Model):
     error = models.TextField(default="", blank=True)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="jobs")
     attempts = models.PositiveIntegerField(default=0)
+    fence = models.PositiveBigIntegerField(default=0)
     worker = models.CharField(max_length=100, default="", blank=True)
     created_at = models.DateTimeField(default=timezone.now)
     started_at = models.DateTimeField(null=True, blank=True)
