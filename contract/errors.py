@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable
 
 EXTRAS = {"agent": "agent", "edge_relay": "relay", "cloud_tools": "cloud"}  # of setup.cfg, by program
+OF_SERVER = ("argon2", "axes", "csp", "django", "gunicorn", "iotcore", "ninja", "whitenoise")  # of [server] alone
 MOST_FOREIGN = 200  # characters of a library's own words
 EXIT_DONE, EXIT_FAILED, EXIT_CONFIG = 0, 1, 78
 EXIT_INTERRUPTED = 130  # as a shell says it: 128 and the number of SIGINT
@@ -77,7 +78,8 @@ def missing_package(program: str, error: ModuleNotFoundError) -> str:
     package = (error.name or "").split(".")[0]
     if package in ("", "agent", "cloud_tools", "contract", "edge_relay", "modelpatch"):
         raise error
-    return f"{program}: the Python package {package} is missing: pip install 'kinwatch[{EXTRAS[program]}]'"
+    extra = "server" if package in OF_SERVER else EXTRAS[program]
+    return f"{program}: the Python package {package} is missing: pip install 'kinwatch[{extra}]'"
 
 
 def run_command(name: str, command: Callable[[], int | None]) -> int:

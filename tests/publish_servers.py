@@ -128,7 +128,7 @@ class Api:
 def make_template(data: Path) -> Path:
     """Prepare a server's folder; return it."""
     config = ServerConfig(data=data, password=PASSWORD, secret_key=settings.SECRET_KEY, broker=NOBODY)
-    with _database(data):
+    with database_in(data):
         prepare(config)
     return data
 
@@ -138,14 +138,15 @@ def server_folder(data: Path, template: Path) -> Iterator[ServerFolder]:
     """Let Django look at a copy of ``template`` within the block."""
     shutil.copytree(template, data)
     config = replace(settings.CONFIG, data=data, broker=NOBODY)
-    with _database(data), override_settings(CONFIG=config):
+    with database_in(data), override_settings(CONFIG=config):
         upload_store.cache_clear()
         yield ServerFolder(config, (data / TOKEN_FILE).read_text().strip())
         upload_store.cache_clear()
 
 
 @contextlib.contextmanager
-def _database(data: Path) -> Iterator[None]:
+def database_in(data: Path) -> Iterator[None]:
+    """Let Django use the database in ``data`` within the block."""
     before = connection.settings_dict["NAME"]
     connection.close()
     connection.settings_dict["NAME"] = data / "server.sqlite3"

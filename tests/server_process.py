@@ -75,6 +75,13 @@ class ServerProcess:
         found = [pid for pid in _below(self.process.pid) if module in _words(pid)]
         return max(found)
 
+    def resident_kb(self) -> int:
+        """Return the memory of all processes; what several share counts once."""
+        assert self.process
+        everything = [self.process.pid, *_below(self.process.pid)]
+        lines = [Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines() for pid in everything]
+        return sum(int(line.split()[1]) for found in lines for line in found if line.startswith("Pss:"))
+
     def kill_worker(self) -> None:
         """SIGKILL the worker; the server starts another."""
         os.kill(self.pid_of("process.worker"), signal.SIGKILL)

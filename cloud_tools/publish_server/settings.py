@@ -4,10 +4,10 @@ Written for 5.2; what it names is there in 6.x as well.
 """
 
 import os
-import socket
 
 from cloud_tools.publish_server.config import read_config
 from cloud_tools.publish_server.database import database
+from cloud_tools.publish_server.hosts import allowed_hosts
 from cloud_tools.publish_server.secret_key import secret_key
 
 CONFIG = read_config(os.environ)
@@ -19,9 +19,7 @@ WSGI_APPLICATION = "cloud_tools.publish_server.wsgi.application"
 DATABASES = {"default": database(CONFIG.database_url, CONFIG.data)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-_NAMES = {"localhost", "127.0.0.1", "[::1]", socket.gethostname(), f"{socket.gethostname()}.local"}
-_LISTEN = f"[{CONFIG.listen}]" if ":" in CONFIG.listen else CONFIG.listen
-ALLOWED_HOSTS = sorted({*_NAMES, *CONFIG.hosts, CONFIG.host, _LISTEN} - {"", "0.0.0.0", "[::]"})
+ALLOWED_HOSTS = allowed_hosts(CONFIG)
 
 INSTALLED_APPS = [
     "django.contrib.auth",

@@ -1,7 +1,8 @@
 """Owns which address leads where. Refuses to answer."""
 
 from django.contrib.auth.views import LoginView, LogoutView
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver, path, register_converter
+from django.urls.converters import StringConverter
 from django.views.generic import RedirectView
 
 from cloud_tools.publish_server.api.api import api
@@ -16,6 +17,13 @@ def _open_to_tokens(patterns: list[URLPattern | URLResolver]) -> list[URLPattern
     return patterns
 
 
+class NameConverter(StringConverter):
+    """A model's name (``contract.checks.safe_name``)."""
+
+    regex = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+
+
+register_converter(NameConverter, "name")
 _API, _APP, _SPACE = api.urls
 
 urlpatterns = [
@@ -23,8 +31,8 @@ urlpatterns = [
     path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("releases/", views.releases, name="releases"),
-    path("releases/<str:model>/<int:version>/", views.release, name="release"),
-    path("releases/<str:model>/<int:version>/withdraw/", views.withdraw, name="withdraw"),
+    path("releases/<name:model>/<int:version>/", views.release, name="release"),
+    path("releases/<name:model>/<int:version>/withdraw/", views.withdraw, name="withdraw"),
     path("jobs/", views.jobs, name="jobs"),
     path("jobs/<int:pk>/", views.job, name="job"),
     path("audit/", views.audit, name="audit"),

@@ -27,9 +27,7 @@ DOCUMENTS = sorted(path for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob(
 SHIPPED = sorted((ROOT / "systemd").iterdir())
 NOT_YET = "not there yet"
 # Words of what is planned: they may stand only in a paragraph that says that it is not there yet.
-PLANNED = re.compile(
-    r"Home Assistant|Django|Celery|SD-card image|staged rollout|agent's\s+export|agent\s+exported|figure8"
-)
+PLANNED = re.compile(r"Home Assistant|Celery|SD-card image|staged rollout|agent's\s+export|agent\s+exported|figure8")
 OUTPUTS = (
     "demo-run",
     "keys",

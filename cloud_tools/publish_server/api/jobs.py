@@ -6,7 +6,7 @@ from django.shortcuts import get_object_or_404
 from ninja import Router
 
 from cloud_tools.publish_server.api.access import READ
-from cloud_tools.publish_server.api.schemas import JobState, Refusal
+from cloud_tools.publish_server.api.schemas import JobState, Refusal, Version
 from cloud_tools.publish_server.models import Job
 
 router = Router(auth=READ, tags=["jobs"])
@@ -20,6 +20,6 @@ def listing(request: HttpRequest) -> "QuerySet[Job]":
 
 
 @router.get("/{job_id}", response={200: JobState, 404: Refusal}, summary="One job")
-def one(request: HttpRequest, job_id: int) -> Job:
+def one(request: HttpRequest, job_id: Version) -> Job:
     """Ask again until its state is done or failed."""
     return get_object_or_404(Job, pk=job_id)

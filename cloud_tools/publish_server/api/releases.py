@@ -8,7 +8,7 @@ from django.shortcuts import get_object_or_404
 from ninja import Router, Status
 
 from cloud_tools.publish_server.api.access import PUBLISH, READ, WITHDRAW
-from cloud_tools.publish_server.api.schemas import JobState, PublishOrder, Refusal, ReleaseState
+from cloud_tools.publish_server.api.schemas import JobState, Name, PublishOrder, Refusal, ReleaseState, Version
 from cloud_tools.publish_server.jobs.orders import order_publish, order_withdraw
 from cloud_tools.publish_server.models import Job, Release
 from cloud_tools.publish_server.stores import upload_store
@@ -19,7 +19,7 @@ MOST = 200
 
 
 @router.get("", response=list[ReleaseState], auth=READ, summary="List releases, newest first")
-def listing(request: HttpRequest, model: str = "") -> "QuerySet[Release]":
+def listing(request: HttpRequest, model: Name | None = None) -> "QuerySet[Release]":
     """At most 200, of ``model`` alone where it is named."""
     found = Release.objects.filter(model=model) if model else Release.objects.all()
     return found[:MOST]
@@ -34,7 +34,7 @@ def publish(request: HttpRequest, order: PublishOrder) -> Status[Job]:
 
 
 @router.get("/{model}/{version}", response={200: ReleaseState, 404: Refusal}, auth=READ, summary="One release")
-def one(request: HttpRequest, model: str, version: int) -> Release:
+def one(request: HttpRequest, model: Name, version: Version) -> Release:
     """What is signed of a release."""
     return get_object_or_404(Release, model=model, version=version)
 
@@ -42,6 +42,6 @@ def one(request: HttpRequest, model: str, version: int) -> Release:
 @router.post(
     "/{model}/{version}/withdraw", response={202: JobState, 404: Refusal}, auth=WITHDRAW, summary="Withdraw a release"
 )
-def withdraw(request: HttpRequest, model: str, version: int) -> Status[Job]:
+def withdraw(request: HttpRequest, model: Name, version: Version) -> Status[Job]:
     """No device takes it any more; those that have it keep it."""
     return Status(202, order_withdraw(request.user, get_object_or_404(Release, model=model, version=version)))

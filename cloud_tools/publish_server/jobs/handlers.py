@@ -58,7 +58,9 @@ class Handlers:
         say(Sentence("signed"))
         self._record()
         tell(published.target.model, published.channel, published.channel_version)
-        sent = Upload.objects.filter(sha256__in=[entry.sha256 for entry in published.target.files.values()])
+        sent = Upload.objects.filter(
+            complete=True, sha256__in=[entry.sha256 for entry in published.target.files.values()]
+        )
         self._store.forget(list(sent))
         _record_once(f"{manifest.model} {manifest.version} in {published.channel}", job, published.digest)
         return _result(published)

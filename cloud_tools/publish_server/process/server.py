@@ -1,10 +1,12 @@
 """Owns a whole server on one machine: prepared, started, told to whoever waits, ended. Refuses to load Django."""
 
+import errno
 import http.client
 import logging
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 
 from cloud_tools.publish_server.config import PREFIX, ServerConfig, read_config
@@ -17,6 +19,7 @@ from contract.events import log_event
 logger = logging.getLogger("cloud_tools.server")
 BACKLOG = 512
 READY_LIMIT_S = 60.0
+PORT_LIMIT_S = 3.0  # a server that was killed a moment ago has children that end now
 HERE = "cloud_tools.publish_server.process"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -61,15 +64,26 @@ def _children(config: ServerConfig, descriptor: int) -> list[Child]:
 
 def _listening(config: ServerConfig) -> socket.socket:
     """Return the socket, made here so that the port is known, and stays ours when the web server begins anew."""
-    family = socket.AF_INET6 if ":" in config.listen else socket.AF_INET
-    listener = socket.socket(family)
+    until_s = time.monotonic() + PORT_LIMIT_S
+    while True:
+        try:
+            return _bound(config)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > until_s:
+                where = f"{config.listen}:{config.port}"
+                raise PeerError(f"cannot listen on {where}: {error.strerror or error}") from error
+        time.sleep(0.1)
+
+
+def _bound(config: ServerConfig) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in config.listen else socket.AF_INET)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((config.listen, config.port))
         listener.listen(BACKLOG)
-    except OSError as error:
+    except OSError:
         listener.close()
-        raise PeerError(f"cannot listen on {config.listen}:{config.port}: {error.strerror or error}") from error
+        raise
     return listener
 
 
