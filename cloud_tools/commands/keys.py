@@ -39,7 +39,8 @@ def init_command(site: Path, models: tuple[str, ...], keys: Path | None) -> None
 @keys_group.command("refresh")
 @click.argument("site", type=EXISTING_FOLDER)
 @KEYS
-def refresh_command(site: Path, keys: Path | None) -> None:
+@click.option("--restored", is_flag=True, help="SITE was restored from an older copy: sign all that is online.")
+def refresh_command(site: Path, keys: Path | None, restored: bool) -> None:
     """Sign SITE's short-lived metadata again (for cron or a systemd timer)."""
     from cloud_tools.publishing.keys import KeyFolder, default_folder
     from cloud_tools.publishing.repository import Repository
@@ -47,5 +48,5 @@ def refresh_command(site: Path, keys: Path | None) -> None:
 
     folder = SiteFolder(site)
     with folder.locked():
-        signed = Repository(folder, KeyFolder(keys or default_folder(site))).refresh()
+        signed = Repository(folder, KeyFolder(keys or default_folder(site))).refresh(everything=restored)
     click.echo(f"signed again: {', '.join(signed)}")

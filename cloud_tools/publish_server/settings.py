@@ -15,7 +15,6 @@ CONFIG = read_config(os.environ)
 DEBUG = False
 SECRET_KEY = CONFIG.secret_key or secret_key(CONFIG.data)
 ROOT_URLCONF = "cloud_tools.publish_server.urls"
-WSGI_APPLICATION = "cloud_tools.publish_server.wsgi.application"
 DATABASES = {"default": database(CONFIG.database_url, CONFIG.data)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

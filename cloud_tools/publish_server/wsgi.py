@@ -45,13 +45,8 @@ class Front:
 
     def _site_file(
         self, environment: Environment, start: "StartResponse", path: str, *, body: bool
-    ) -> Iterable[bytes]:
-        # The file is open until the last piece is taken: the generator holds it.
-        pieces = self._pieces(environment, start, path, body=body)
-        first = next(pieces)
-        return _chained(first, pieces)
-
-    def _pieces(self, environment: Environment, start: "StartResponse", path: str, *, body: bool) -> Iterator[bytes]:
+    ) -> Iterator[bytes]:
+        # The file is open until the server has taken the last piece, or closes this.
         with answer(self._site, path, _Headers(environment)) as found:
             start(f"{found.status.value} {found.status.phrase}", list(found.headers.items()))
             yield b""
@@ -69,11 +64,6 @@ class _Headers:
         """Return a header, or None."""
         value: str | None = self._environment.get(f"HTTP_{name.upper().replace('-', '_')}")
         return value
-
-
-def _chained(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from rest
 
 
 def _body(found: Answer) -> Iterator[bytes]:

@@ -131,15 +131,18 @@ class Repository:
         self._seal_snapshot()
         self._seal_timestamp()
 
-    def refresh(self) -> list[str]:
+    def refresh(self, *, everything: bool = False) -> list[str]:
         """Sign the timestamp again, and every online role with less than half of its life left; return their names.
+
+        ``everything``: sign all online roles, for a site that was restored from an older copy. A client that saw the
+        newer one takes no role with a lower version.
 
         Raises: as ``commit``.
         """
         signed = []
         for model in self.models():
             targets = self.role(model).targets
-            if self._is_old(targets, MODEL_DAYS):
+            if everything or self._is_old(targets, MODEL_DAYS):
                 self._seal_role(model, targets)
                 signed.append(model)
         if signed or self._is_old(self._snapshot, SNAPSHOT_DAYS):

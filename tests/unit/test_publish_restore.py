@@ -11,7 +11,7 @@ from cloud_tools.publishing.publish import Order, Outcome, publish
 from cloud_tools.publishing.repository import Repository, utc_now
 from cloud_tools.publishing.site_folder import SiteFolder
 from cloud_tools.publishing.withdraw import withdraw
-from contract.errors import InputError
+from contract.errors import InputError, TrustError
 from tests.sites import Site
 
 
@@ -35,6 +35,22 @@ def test_a_site_restored_from_any_older_copy_is_trusted_by_a_device_that_saw_the
         site.now += dt.timedelta(minutes=1)
         site.publish(5, patches_from=0)
         assert device.refresh().newest("household", "stable") == 5
+
+
+def test_a_restored_site_is_trusted_again_at_once_when_all_of_it_is_signed_anew(site: Site) -> None:
+    saved = shutil.copytree(site.site, site.folder / "saved")
+    site.now += dt.timedelta(minutes=1)
+    site.publish(2, patches_from=0)
+    with site.served() as url:
+        device = site.client(url)
+        device.refresh()
+        shutil.rmtree(site.site)
+        shutil.copytree(saved, site.site)
+        site.now += dt.timedelta(minutes=1)
+        with pytest.raises(TrustError):
+            device.refresh()
+        assert repository_of(site).refresh(everything=True) == ["household", "snapshot", "timestamp"]
+        assert device.refresh().newest("household", "stable") == 1
 
 
 def test_metadata_signed_twice_in_a_second_still_grows(site: Site) -> None:

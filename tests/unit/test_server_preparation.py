@@ -22,6 +22,7 @@ def kill(*arguments: object, **options: object) -> None:
 def test_a_second_start_makes_nothing_and_tells_nothing(server: "ServerFolder") -> None:
     from cloud_tools.publish_server.process.preparation import prepare
 
+    prepare(server.config)  # this folder is a copy of the one that was prepared
     before = {path: path.read_bytes() for path in (server.data / "site-keys").rglob("*.pem")}
     assert prepare(server.config) == []
     assert {path: path.read_bytes() for path in (server.data / "site-keys").rglob("*.pem")} == before

@@ -12,6 +12,7 @@ from django.db import transaction
 from cloud_tools.publish_server.config import ServerConfig
 from cloud_tools.publish_server.models.token import Scope
 from cloud_tools.publish_server.pages.tokens import make_token
+from cloud_tools.publish_server.process.restored import sign_if_restored
 from cloud_tools.publishing.keys import KeyFolder
 from cloud_tools.publishing.repository import create_site
 from contract.files import atomic_write
@@ -23,6 +24,8 @@ WORDS = "-".join  # of a password that a person types once
 def prepare(config: ServerConfig) -> list[str]:
     """Make what is missing; return what a person must be told now, for it is not told again."""
     told = _make_site(config)
+    if sign_if_restored(config):
+        told.append("this folder was restored or moved: everything was signed again, above what devices have seen")
     call_command("migrate", verbosity=0, interactive=False)
     return [*told, *_make_first_user(config)]
 

@@ -53,7 +53,7 @@ def module(name: str, *arguments: str) -> list[str]:
 
 
 class Supervisor:
-    """Call ``run`` from the main thread."""
+    """Use it from the main thread: a child ends with the thread that started it."""
 
     def __init__(self, children: Sequence[Child], environment: Mapping[str, str]) -> None:
         self._children, self._environment = children, environment
