@@ -25,7 +25,8 @@ class ServerProcess:
         self.folder, self.data = folder, folder / "data"
         self.port, self.broker_port = free_port(), free_port()
         ours = {"BROKER_PORT": str(self.broker_port), "LEASE_S": "1", "PASSWORD": PASSWORD, **environment}
-        self._environment = {**os.environ, **{PREFIX + name: value for name, value in ours.items()}}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "DJANGO_"))}
+        self._environment = {**inherited, **{PREFIX + name: value for name, value in ours.items()}}
         self.process: subprocess.Popen[str] | None = None
         self.lines: list[str] = []
 

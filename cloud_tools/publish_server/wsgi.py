@@ -85,6 +85,6 @@ def _too_long(environment: Environment, path: str) -> bool:
 
 def make_application() -> "WSGIApplication":
     """Return the whole application."""
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cloud_tools.publish_server.settings")
+    os.environ["DJANGO_SETTINGS_MODULE"] = "cloud_tools.publish_server.settings"
     django = get_wsgi_application()
     return Front(django, settings.CONFIG.site)

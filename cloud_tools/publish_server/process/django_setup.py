@@ -13,7 +13,7 @@ def set_up() -> ServerConfig:
     Raises:
         ConfigError: the environment says what cannot be.
     """
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cloud_tools.publish_server.settings")
+    os.environ["DJANGO_SETTINGS_MODULE"] = "cloud_tools.publish_server.settings"
     config = read_config(os.environ)
     django.setup()
     return config
