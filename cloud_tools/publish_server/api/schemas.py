@@ -23,6 +23,10 @@ class Refusal(Schema):
     offset: int | None = None
 
 
+# Of every address: not understood, no token, not this token, not there, not so, not now.
+REFUSALS = dict.fromkeys((400, 401, 403, 404, 422, 503), Refusal)
+
+
 class File(Schema):
     """A file that is to be sent."""
 

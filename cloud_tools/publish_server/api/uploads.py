@@ -7,7 +7,7 @@ from django.shortcuts import get_object_or_404
 from ninja import Router, Status
 
 from cloud_tools.publish_server.api.access import PUBLISH
-from cloud_tools.publish_server.api.schemas import File, Received, Refusal
+from cloud_tools.publish_server.api.schemas import REFUSALS, File, Received, Refusal
 from cloud_tools.publish_server.models import Token, Upload
 from cloud_tools.publish_server.stores import upload_store
 from contract.checks import whole_number
@@ -27,14 +27,14 @@ BODY = {
 }
 
 
-@router.post("", response={201: Received, 422: Refusal, 507: Refusal}, summary="Begin to send a file, or go on")
+@router.post("", response={201: Received, 507: Refusal, **REFUSALS}, summary="Begin to send a file, or go on")
 def begin(request: HttpRequest, file: File) -> Status[dict[str, object]]:
     """The same file gives the same upload; what is here already, from whatever release, is complete at once."""
     upload = upload_store().begin(_token(request).user, FileEntry(file.sha256, file.size))
     return Status(201, _received(upload))
 
 
-@router.get("/{upload_id}", response={200: Received, 404: Refusal}, summary="Where to go on")
+@router.get("/{upload_id}", response={200: Received, **REFUSALS}, summary="Where to go on")
 def state(request: HttpRequest, upload_id: uuid.UUID) -> dict[str, object]:
     """Tell how much of a file is here."""
     return _received(_own(request, upload_id))
@@ -42,7 +42,7 @@ def state(request: HttpRequest, upload_id: uuid.UUID) -> dict[str, object]:
 
 @router.patch(
     "/{upload_id}",
-    response={200: Received, 404: Refusal, 409: Refusal, 422: Refusal, 507: Refusal},
+    response={200: Received, 409: Refusal, 507: Refusal, **REFUSALS},
     openapi_extra=BODY,
     summary="Send the next bytes",
 )
