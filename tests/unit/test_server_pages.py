@@ -101,7 +101,7 @@ def test_pages_tell_of_releases_patches_jobs_and_deeds(server: "ServerFolder") -
     assert "household 2" in texts["/releases/"].text
     assert re.search(r"smallest patch \d+", texts["/releases/"].text)
     assert "head.tflite" in texts["/releases/household/2/"].text
-    assert "publish 1" in texts["/jobs/1/"].text
+    assert "publish #1" in texts["/jobs/1/"].text
     assert "release.published" in texts["/audit/"].text
 
 
