@@ -13,7 +13,7 @@ def test_a_job_is_told_with_its_state_and_steps(server: "ServerFolder") -> None:
     assert (job["state"], job["steps"], job["attempts"], job["seconds"]) == ("queued", [], 0, None)
     server.worker().run_once()
     done = api.get(f"/jobs/{job['id']}")[1]
-    assert [step["text"] for step in done["steps"]] == ["signed"]
+    assert [step["text"] for step in done["steps"]] == ["published"]
     assert done["seconds"] >= 0
     assert done["id"] in [listed["id"] for listed in api.get("/jobs")[1]]
 

@@ -74,6 +74,7 @@ def test_logging_in_leads_to_the_releases_and_out_again(server: "ServerFolder") 
     assert client.get("/releases/").status_code == 302
 
 
+@pytest.mark.slow
 def test_the_sixth_wrong_password_waits(server: "ServerFolder") -> None:
     from django.test import Client
 

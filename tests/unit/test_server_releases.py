@@ -26,6 +26,7 @@ def publish(server: "ServerFolder", version: int, **choices: object) -> dict[str
     return done
 
 
+@pytest.mark.slow
 def test_a_published_release_verifies_and_is_listed_with_its_patch(server: "ServerFolder") -> None:
     from cloud_tools.publishing.site_server import SiteServer
     from tests.sites import missing_contents
@@ -166,6 +167,7 @@ def test_a_withdrawn_release_is_signed_as_such_and_audited(server: "ServerFolder
     assert {("release.published", "admin"), ("release.withdrawn", "admin"), ("withdraw.asked", "admin")} <= events
 
 
+@pytest.mark.slow
 def test_a_server_whose_site_was_restored_from_an_older_copy_gives_no_version_twice(server: "ServerFolder") -> None:
     import shutil
 

@@ -30,6 +30,7 @@ def test_a_file_is_received_and_gets_its_digest_as_its_name(server: "ServerFolde
     assert api.begin(DATA)[1]["complete"]
 
 
+@pytest.mark.slow
 @given(cuts=st.lists(st.integers(0, len(DATA)), max_size=6))
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_file_cut_at_any_bytes_is_resumed_to_the_same_file(server: "ServerFolder", cuts: list[int]) -> None:

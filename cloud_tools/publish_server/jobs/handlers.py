@@ -4,8 +4,9 @@ Each may be run again after a kill at any moment: the site's lock lets one at a 
 to be published, and a release is recorded from what is signed.
 """
 
+import contextlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,22 +49,30 @@ class Handlers:
 
     def publish(self, job: Job, say: Say) -> dict[str, object]:
         """Make a bundle of what was received, publish it, record it, and let relays be told."""
-        asked, work = job.payload, self._config.data / "work" / str(job.pk)
-        with storage_errors("putting the bundle together"):
-            manifest = assemble(asked["manifest"].encode(), self._store, work)
-        try:
-            published = publish(self._order(asked, manifest.model, work), say)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-        say(Sentence("signed"))
+        with self._bundle(job) as (bundle, model):
+            published = publish(self._order(job.payload, model, bundle), say)
+        say(Sentence(published.outcome.value))
         self._record()
-        tell(published.target.model, published.channel, published.channel_version)
-        sent = Upload.objects.filter(
-            complete=True, sha256__in=[entry.sha256 for entry in published.target.files.values()]
-        )
-        self._store.forget(list(sent))
-        _record_once(f"{manifest.model} {manifest.version} in {published.channel}", job, published.digest)
+        release = published.target
+        tell(release.model, published.channel, published.channel_version)
+        sent = [entry.sha256 for entry in release.files.values()]
+        self._store.forget(list(Upload.objects.filter(complete=True, sha256__in=sent)))
+        _record_once(f"{release.model} {release.version} in {published.channel}", job, published.digest)
         return _result(published)
+
+    @contextlib.contextmanager
+    def _bundle(self, job: Job) -> Iterator[tuple[Path, str]]:
+        """Return the folder of the job's bundle, of this attempt alone, and its model; gone afterwards."""
+        work = self._config.data / "work"
+        for left in work.glob(f"{job.pk}-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        place = work / f"{job.pk}-{job.fence}"
+        try:
+            with storage_errors("putting the bundle together"):
+                manifest = assemble(job.payload["manifest"].encode(), self._store, place)
+            yield place, manifest.model
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
 
     def _order(self, asked: Mapping[str, Any], model: str, bundle: Path) -> Order:
         choices = ("channel", "rollout_percent", "jitter_s", "patches_from", "margin_points", "accept_regression")
