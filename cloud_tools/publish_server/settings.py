@@ -117,4 +117,6 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
+    # Whoever scans the network would fill the log with tracebacks; the page says what is wrong.
+    "loggers": {"django.security.DisallowedHost": {"handlers": [], "propagate": False}},
 }
