@@ -25,6 +25,7 @@ from agent.updates.selftest import run_selftest
 from agent.updates.slots import read_record, slot_problem
 from contract.broker import connected
 from contract.errors import InputError, KinwatchError, PeerError, StorageError, missing_package, one_line
+from contract.http.client import HttpLimits
 from contract.manifest import load_bundle
 from contract.messages import DeviceStatus, Presence
 from contract.release import DEVICE_HEADER
@@ -236,7 +237,9 @@ def _model(config: AgentConfig) -> str:
 
 def _site(config: AgentConfig, folder: Path) -> TrustedSite:
     headers = {DEVICE_HEADER: config.id}
-    return TrustedSite(config.relay.url, config.relay.root, folder, timeout_s=LIMIT_S, headers=headers)
+    return TrustedSite(
+        config.relay.url, config.relay.root, folder, limits=HttpLimits(LIMIT_S, LIMIT_S), headers=headers
+    )
 
 
 # In the order in which a person would mend things: the check, and what to do when it fails.

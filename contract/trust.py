@@ -7,14 +7,13 @@ service; everything here is verified from the root that was installed with the p
 import contextlib
 import datetime as dt
 import hashlib
+import http
 import logging
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import urllib3
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, ExpiredMetadataError, RepositoryError
 from tuf.api.metadata import Timestamp
 from tuf.ngclient.config import UpdaterConfig
@@ -22,10 +21,11 @@ from tuf.ngclient.fetcher import FetcherInterface
 from tuf.ngclient.updater import Updater
 
 from contract.checks import Fields, parse_object
-from contract.compression import GZIP, unpacked
 from contract.errors import InputError, PeerError, TrustError, one_line
 from contract.events import log_event
 from contract.files import atomic_write, json_bytes, read_capped
+from contract.http.client import DEFAULT_LIMITS, HttpClient, HttpLimits, NoAnswerError
+from contract.http.compression import GZIP, unpacked
 from contract.release import (
     ReleaseTarget,
     channel_path,
@@ -37,7 +37,6 @@ from contract.release import (
 logger = logging.getLogger("contract.trust")
 MANIFEST_MOST_BYTES = 1 << 20
 DOCUMENT_MOST_BYTES = 2_000_000  # of metadata and manifests, whatever length some metadata may name
-WHOLE_LIMIT_S = 120.0  # for one document of a few KB: a peer that drips bytes must not hold an update for hours
 SIGNED_AT = "kinwatch_signed_at"  # a field of our timestamp metadata: seconds since 1970, signed
 LAST_SECOND = 32_503_680_000  # of the year 2999: later times are no times, and datetime ends in the year 9999
 # What python-tuf lets out besides its own errors, for metadata of types and sizes that nobody expected.
@@ -62,7 +61,8 @@ class TrustedSite:
 
     ``folder`` keeps the verified metadata and the time floor between runs; ``root`` is the trusted root metadata
     that came with the device. One user of a folder at a time. Blocking: call it from a thread of its own.
-    ``headers`` go with every request (a device says who it is, so that its relay can count).
+    ``headers`` go with every request (a device says who it is, so that its relay can count), ``limits`` say how long
+    the site is waited for.
     """
 
     def __init__(
@@ -71,13 +71,13 @@ class TrustedSite:
         root: Path,
         folder: Path,
         *,
-        timeout_s: float = 10.0,
+        limits: HttpLimits = DEFAULT_LIMITS,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self._root = root
         self.folder = folder
-        self._fetcher = HttpFetcher(timeout_s, headers)
+        self._fetcher = HttpFetcher(limits, headers)
 
     def refresh(self) -> "SiteView":
         """Fetch and verify the top-level metadata: root, timestamp, snapshot, targets.
@@ -127,7 +127,7 @@ class TrustedSite:
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
-        """Turn the errors of python-tuf and urllib3 into ours."""
+        """Turn the errors of python-tuf into ours."""
         try:
             yield
         except ExpiredMetadataError as error:
@@ -139,7 +139,7 @@ class TrustedSite:
             raise TrustError(f"{self.url}: not trusted: {one_line(error)}") from error
         except DownloadHTTPError as error:
             raise PeerError(f"{self.url}: HTTP {error.status_code}") from error
-        except (DownloadError, urllib3.exceptions.HTTPError) as error:
+        except DownloadError as error:
             raise PeerError(f"{self.url}: {one_line(error.__cause__ or error)}") from error
         except _UNREADABLE as error:
             log_event(logger, "trust.unreadable", logging.WARNING, url=self.url, kind=type(error).__name__)
@@ -207,41 +207,27 @@ class SiteView:
 
 
 class HttpFetcher(FetcherInterface):
-    """Fetches metadata and manifests; every wait has a limit, and every failure is a DownloadError.
+    """Fetches metadata and manifests; every failure is a DownloadError, as python-tuf wants it."""
 
-    The stock fetcher lets ``urllib3.exceptions.ProtocolError`` escape from the middle of a body.
-    """
+    def __init__(self, limits: HttpLimits, headers: Mapping[str, str] | None = None) -> None:
+        self._client = HttpClient(limits, {"Accept-Encoding": GZIP, **(headers or {})})
 
-    def __init__(self, timeout_s: float, headers: Mapping[str, str] | None = None) -> None:
-        self._timeout = urllib3.Timeout(connect=timeout_s, read=timeout_s)
-        self._pool = urllib3.PoolManager(retries=False, headers={"Accept-Encoding": GZIP, **(headers or {})})
-        self.bytes_received = 0
+    @property
+    def bytes_received(self) -> int:
+        """Body bytes received since the start, as they travelled."""
+        return self._client.bytes_received
 
     def _fetch(self, url: str) -> Iterator[bytes]:
-        response = self._pool.request("GET", url, preload_content=False, timeout=self._timeout, redirect=False)
-        if response.status != 200:
-            response.close()  # not release_conn: the unread body would be the next request's answer
-            raise DownloadHTTPError(f"{url}: HTTP {response.status}", response.status)
-        encoding = response.headers.get("Content-Encoding", "identity").lower()
-        if encoding not in (GZIP, "identity"):
-            response.close()
-            raise DownloadError(f"{url}: encoded as {encoding[:20]!r}, which was not asked for")
-        pieces = self._chunks(url, response)
-        return _capped(url, pieces if encoding != GZIP else _unpacked(url, pieces))
-
-    def _chunks(self, url: str, response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
-        limit_s = time.monotonic() + WHOLE_LIMIT_S
         try:
-            # Not stream(): it waits until it has the whole piece, so that the limit would never be looked at.
-            while chunk := response.read1(65_536, decode_content=False):
-                self.bytes_received += len(chunk)
-                if time.monotonic() > limit_s:
-                    raise DownloadError(f"{url}: not complete after {WHOLE_LIMIT_S:.0f} s")
-                yield chunk
-        except urllib3.exceptions.HTTPError as error:
-            raise DownloadError(f"{url}: {one_line(error)}") from error
-        finally:
-            response.close()  # a body read to its end has given its connection back already
+            with self._client.get(url) as answer:
+                if answer.status != http.HTTPStatus.OK:
+                    raise DownloadHTTPError(f"{url}: HTTP {answer.status}", answer.status)
+                encoding = (answer.header("Content-Encoding") or "identity").lower()
+                if encoding not in (GZIP, "identity"):
+                    raise DownloadError(f"{url}: encoded as {encoding[:20]!r}, which was not asked for")
+                yield from _capped(url, _unpacked(url, answer.pieces()) if encoding == GZIP else answer.pieces())
+        except NoAnswerError as error:
+            raise DownloadError(f"{url}: {error}") from error
 
 
 def _unpacked(url: str, pieces: Iterator[bytes]) -> Iterator[bytes]:

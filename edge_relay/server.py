@@ -18,10 +18,10 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
 
-from contract.compression import GZIP, packed
 from contract.errors import KinwatchError, PeerError, StorageError, TrustError, one_line
 from contract.events import log_event
 from contract.files import json_bytes
+from contract.http.compression import GZIP, packed
 from edge_relay.catalog import Catalog
 from edge_relay.counters import Counters, Traffic, device_name, head_bytes, kind_of
 from edge_relay.mirror import TIMESTAMP, Mirror

@@ -14,7 +14,7 @@ import aiohttp
 
 from contract.errors import PeerError, TrustError, one_line
 from contract.events import log_event
-from contract.headers import sent_from
+from contract.http.headers import sent_from
 from edge_relay.catalog import Item
 from edge_relay.counters import UpstreamTraffic
 

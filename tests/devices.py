@@ -16,6 +16,7 @@ from agent.updates.progress import Progress
 from agent.updates.record import Phase, Slot
 from agent.updates.selftest import SelfTestResult
 from agent.updates.slots import Slots
+from contract.http.client import HttpLimits
 from contract.manifest import NAME, load_bundle
 from contract.messages import UpdateStatus
 from contract.release import DEVICE_HEADER, ReleaseTarget
@@ -86,10 +87,10 @@ class Device:
         self.swapped: list[Slot] = []
         self.slots = Slots(data, "household")
         headers = {DEVICE_HEADER: DEVICE}
-        self.downloads = Downloads(data / "downloads", url, wait=wait, headers=headers, timeout_s=2.0)
+        self.downloads = Downloads(data / "downloads", url, wait=wait, headers=headers, limits=HttpLimits(2.0))
         self.installer = Installer(
             slots=self.slots,
-            site=TrustedSite(url, site.builder.root, data / "trust", timeout_s=2.0, headers=headers),
+            site=TrustedSite(url, site.builder.root, data / "trust", limits=HttpLimits(2.0), headers=headers),
             downloads=self.downloads,
             policy=Policy("household", DEVICE),
             channel="stable",

@@ -4,29 +4,24 @@ Refuses to believe the sender: the length is capped by signed metadata, and a fi
 after its bytes had that digest. A failed fetch keeps what it has in ``<digest>.part``; the next one goes on there.
 """
 
-import contextlib
 import http
 import logging
 import os
 import random
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
-import urllib3
-
 from agent.updates.disk import disk_errors
-from contract.errors import PeerError, TrustError, one_line
+from contract.errors import PeerError, TrustError
 from contract.events import log_event
 from contract.files import atomic_rename, sha256_file
-from contract.headers import sent_from
+from contract.http.client import DEFAULT_LIMITS, Answer, HttpClient, HttpLimits, NoAnswerError
+from contract.http.headers import sent_from
 from contract.release import content_path
 
 logger = logging.getLogger("agent.download")
-CHUNK_BYTES = 65_536
 MOST_TRIES = 6  # with the waits below about 15 s; after that the next poll goes on where this one stopped
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 8.0
-WHOLE_LIMIT_S, SLOWEST_BYTES_S = 60.0, 8192  # a relay that drips is given up; what came is kept for the next try
 _PART = ".part"
 
 
@@ -43,16 +38,19 @@ class Downloads:
         *,
         wait: Callable[[float], bool],
         headers: Mapping[str, str] | None = None,
-        timeout_s: float = 10.0,
+        limits: HttpLimits = DEFAULT_LIMITS,
     ) -> None:
         self.folder = folder
         self._url = url.rstrip("/")
         self._wait = wait
-        self._timeout = urllib3.Timeout(connect=timeout_s, read=timeout_s)
-        self._pool = urllib3.PoolManager(headers={"Accept-Encoding": "identity", **(headers or {})}, retries=False)
-        self.bytes_received = 0
+        self._client = HttpClient(limits, {"Accept-Encoding": "identity", **(headers or {})})
         with disk_errors():
             folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes of contents received since the start."""
+        return self._client.bytes_received
 
     def fetch(self, sha256: str, size: int, on_bytes: Callable[[int], None] = lambda count: None) -> Path:
         """Return the file with digest ``sha256``, fetched where it is not there already.
@@ -132,64 +130,44 @@ class Downloads:
             start = part.stat().st_size if part.exists() else 0
         if start >= size:
             return False
-        with self._response(sha256, start) as response:
-            start = self._accepted_start(response, start, part)
-            with disk_errors(), part.open("r+b" if part.exists() else "wb") as file:
-                file.truncate(start)
-                file.seek(start)
-                for chunk in self._chunks(response, WHOLE_LIMIT_S + (size - start) / SLOWEST_BYTES_S):
-                    if file.tell() + len(chunk) > size:
-                        file.truncate(0)
-                        raise TrustError(f"{self._url}: content {sha256[:12]} is longer than the signed {size} bytes")
-                    file.write(chunk)
-                    on_bytes(len(chunk))
+        asked = {"Range": f"bytes={start}-"} if start else {}
+        try:
+            with self._client.get(f"{self._url}/{content_path(sha256)}", asked) as answer:
+                start = self._accepted_start(answer, start, part)
+                self._write(sha256, start, size, answer.pieces(), on_bytes)
+        except NoAnswerError as error:
+            raise _TryAgainError(f"{self._url}: {error}") from error
         return start == 0
 
-    @contextlib.contextmanager
-    def _response(self, sha256: str, start: int) -> Iterator[urllib3.BaseHTTPResponse]:
-        headers = {**self._pool.headers, **({"Range": f"bytes={start}-"} if start else {})}
-        try:
-            response = self._pool.request(
-                "GET",
-                f"{self._url}/{content_path(sha256)}",
-                headers=headers,
-                timeout=self._timeout,
-                preload_content=False,
-                redirect=False,
-            )
-        except urllib3.exceptions.HTTPError as error:
-            raise _TryAgainError(f"{self._url}: {one_line(error)}") from error
-        try:
-            yield response
-        finally:
-            response.close()  # a body may be unread: never give the connection back to the pool
+    def _write(
+        self, sha256: str, start: int, size: int, pieces: Iterator[bytes], on_bytes: Callable[[int], None]
+    ) -> None:
+        """Add ``pieces`` to the part, from ``start`` on, and not one byte over the signed ``size``."""
+        part = self._part(sha256)
+        with disk_errors(), part.open("r+b" if part.exists() else "wb") as file:
+            file.truncate(start)
+            file.seek(start)
+            for piece in pieces:
+                if file.tell() + len(piece) > size:
+                    file.truncate(0)
+                    raise TrustError(f"{self._url}: content {sha256[:12]} is longer than the signed {size} bytes")
+                file.write(piece)
+                on_bytes(len(piece))
 
-    def _accepted_start(self, response: urllib3.BaseHTTPResponse, start: int, part: Path) -> int:
+    def _accepted_start(self, answer: Answer, start: int, part: Path) -> int:
         """Return where the body begins: a sender may ignore the range and answer 200 with everything."""
-        if response.status == http.HTTPStatus.OK:
+        if answer.status == http.HTTPStatus.OK:
             return 0
-        begins = sent_from(response.headers.get("Content-Range"))
-        if response.status == http.HTTPStatus.PARTIAL_CONTENT and begins == start:
+        begins = sent_from(answer.header("Content-Range"))
+        if answer.status == http.HTTPStatus.PARTIAL_CONTENT and begins == start:
             return start
-        text = f"{self._url}: HTTP {response.status} for content"
-        if response.status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        text = f"{self._url}: HTTP {answer.status} for content"
+        if answer.status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             part.unlink(missing_ok=True)  # the part is longer than what is there: it is none of it
             raise _TryAgainError(text)
-        if 400 <= response.status < 500:
+        if 400 <= answer.status < 500:
             raise PeerError(text)
         raise _TryAgainError(text)
-
-    def _chunks(self, response: urllib3.BaseHTTPResponse, limit_s: float) -> Iterator[bytes]:
-        end_s = time.monotonic() + limit_s
-        try:
-            # Not stream(): it waits until it has the whole piece, so that the limit would never be looked at.
-            while chunk := response.read1(CHUNK_BYTES, decode_content=False):
-                self.bytes_received += len(chunk)
-                yield chunk
-                if time.monotonic() > end_s:
-                    raise _TryAgainError(f"{self._url}: not complete after {limit_s:.0f} s")
-        except urllib3.exceptions.HTTPError as error:
-            raise _TryAgainError(f"{self._url}: {one_line(error)}") from error
 
     def _part(self, sha256: str) -> Path:
         return self.folder / f"{sha256}{_PART}"

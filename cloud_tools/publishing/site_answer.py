@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from cloud_tools.publishing.site_folder import SERVED
-from contract.headers import asked_range, is_range
+from contract.http.headers import asked_range, is_range
 
 _PATH = re.compile(rf"/({'|'.join(SERVED)})((?:/[A-Za-z0-9][A-Za-z0-9._-]*)+)")
 _DIGEST = re.compile(r"[0-9a-f]{64}")

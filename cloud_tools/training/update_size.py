@@ -1,14 +1,15 @@
 """Owns the bytes that a device with the base downloads for a bundle. Refuses to publish and to write patches.
 
 Counted are the patches (or whole files, where smaller) of what changed, and release.json, which travels whole and
-compressed (``contract.compression``). Signed metadata is not in a bundle and not counted: it depends on the site.
+compressed (``contract.http.compression``). Signed metadata is not in a bundle and not counted: it depends on the
+site.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import modelpatch
-from contract.compression import packed
+from contract.http.compression import packed
 from contract.manifest import NAME, load_bundle
 
 

@@ -12,8 +12,8 @@ from tuf.api.exceptions import DownloadError
 
 from agent.updates import download
 from agent.updates.download import MOST_TRIES, Downloads
-from contract import trust
 from contract.errors import PeerError, StorageError, TrustError
+from contract.http.client import PIECE_BYTES, HttpLimits
 from contract.release import content_path
 from contract.trust import HttpFetcher
 from tests.site_builder import frozen, sha256
@@ -22,6 +22,7 @@ from tests.site_server import SiteServer, serving
 DATA = frozen("a file of a release", 300_000)
 DIGEST = sha256(DATA)
 PATH = content_path(DIGEST)
+SHORT = HttpLimits(1.0, grace_s=0.3, slowest_bytes_s=1e12)
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def make(tmp_path: Path, server: SiteServer, waits: list[float]) -> Downloads:
         waits.append(seconds)
         return False
 
-    return Downloads(tmp_path / "downloads", server.url, wait=wait, timeout_s=1.0)
+    return Downloads(tmp_path / "downloads", server.url, wait=wait, limits=HttpLimits(1.0))
 
 
 def test_a_file_gets_its_digest_as_name(downloads: Downloads, tmp_path: Path) -> None:
@@ -127,7 +128,7 @@ def test_a_sender_that_never_ends_is_cut_off_at_the_signed_length(
     with pytest.raises(TrustError, match="longer than the signed"):
         downloads.fetch(DIGEST, len(DATA))
     assert sum(path.stat().st_size for path in (tmp_path / "downloads").iterdir()) <= len(DATA)
-    assert downloads.bytes_received < len(DATA) + 2 * download.CHUNK_BYTES
+    assert downloads.bytes_received < len(DATA) + 2 * PIECE_BYTES
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 410])
@@ -166,11 +167,9 @@ def test_a_connection_that_goes_silent_is_given_up_and_resumed(downloads: Downlo
 def test_a_sender_that_drips_is_given_up_and_what_came_is_kept(
     downloads: Downloads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "WHOLE_LIMIT_S", 0.3)
-    monkeypatch.setattr(download, "SLOWEST_BYTES_S", 1e12)
     monkeypatch.setattr(download, "MOST_TRIES", 2)
     with dripping(len(DATA)) as url:
-        slow = Downloads(tmp_path / "downloads", url, wait=lambda seconds: False, timeout_s=1.0)
+        slow = Downloads(tmp_path / "downloads", url, wait=lambda seconds: False, limits=SHORT)
         begin = time.monotonic()
         with pytest.raises(PeerError, match="not complete after"):
             slow.fetch(DIGEST, len(DATA))
@@ -178,12 +177,11 @@ def test_a_sender_that_drips_is_given_up_and_what_came_is_kept(
     assert (tmp_path / "downloads" / f"{DIGEST}.part").stat().st_size > 0
 
 
-def test_metadata_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trust, "WHOLE_LIMIT_S", 0.3)
+def test_metadata_that_drips_is_given_up() -> None:
     with dripping(1000) as url:
         begin = time.monotonic()
         with pytest.raises(DownloadError, match="not complete after"):
-            list(HttpFetcher(1.0).fetch(f"{url}/metadata/timestamp.json"))
+            list(HttpFetcher(SHORT).fetch(f"{url}/metadata/timestamp.json"))
         assert time.monotonic() - begin < 5.0
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.compression import packed, unpacked
+from contract.http.compression import packed, unpacked
 
 MOST_AT_ONCE = 65_536
 

@@ -18,6 +18,7 @@ from securesystemslib.formats import encode_canonical
 
 from agent.updates.download import Downloads
 from contract.errors import TrustError
+from contract.http.client import HttpLimits
 from contract.trust import FlooredUpdater, HttpFetcher, TrustedSite
 from edge_relay.cache import DiskCache
 from edge_relay.catalog import Catalog, Item
@@ -74,7 +75,7 @@ def mad() -> Iterator[MadServer]:
 
 
 def test_no_answer_to_a_device_is_anything_but_an_error_of_ours(tmp_path: Path, mad: MadServer) -> None:
-    downloads = Downloads(tmp_path, mad.url, wait=lambda seconds: True, timeout_s=2.0)
+    downloads = Downloads(tmp_path, mad.url, wait=lambda seconds: True, limits=HttpLimits(2.0))
     part = tmp_path / f"{DIGEST}.part"
     for _ in ANSWERS:
         part.write_bytes(BODY[:1000])
@@ -106,14 +107,14 @@ def raised(error: Exception) -> None:
 def test_no_answer_of_a_site_is_anything_but_an_error_of_ours(tmp_path: Path, mad: MadServer) -> None:
     root = SiteBuilder(tmp_path / "site").root
     for number, _ in enumerate(ANSWERS):
-        only_ours(TrustedSite(mad.url, root, tmp_path / str(number), timeout_s=2.0).refresh)
+        only_ours(TrustedSite(mad.url, root, tmp_path / str(number), limits=HttpLimits(2.0)).refresh)
 
 
 def test_a_document_without_an_end_is_given_up(tmp_path: Path) -> None:
     endless = MadServer([b"HTTP/1.1 200 OK\r\n\r\n" + bytes(3_000_000)])
     try:
         with pytest.raises(Exception, match="longer than 2000000 bytes"):
-            HttpFetcher(2.0).download_bytes(f"{endless.url}/x", 10**400)
+            HttpFetcher(HttpLimits(2.0)).download_bytes(f"{endless.url}/x", 10**400)
     finally:
         endless.close()
 

@@ -31,7 +31,7 @@ from contract.config import load_config
 from contract.errors import InputError
 from contract.familiarity import Familiarity, pack_means
 from contract.files import json_bytes
-from contract.headers import asked_range, is_range, sent_from
+from contract.http.headers import asked_range, is_range, sent_from
 from contract.manifest import parse_manifest
 from contract.messages import ReleaseNotice, UpdateState, UpdateStatus
 from contract.release import FileEntry, Patch, ReleaseTarget, parse_release_target

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cloud_tools.publishing.site_answer import find_file
 from cloud_tools.publishing.site_server import SiteServer
 from contract.errors import InputError, PeerError
-from contract.headers import asked_range
+from contract.http.headers import asked_range
 from tests.sites import Site
 
 

@@ -1,0 +1,1 @@
+"""Owns how the programs speak HTTP: fetching with limits, byte ranges, compression. Refuses to know what of."""
