@@ -22,6 +22,7 @@ from contract.checks import Fields, parse_object
 from contract.errors import InputError
 from contract.events import log_event
 from contract.messages import Sighting
+from contract.names import display_name
 
 logger = logging.getLogger("agent.live")
 LIMIT_S = 2.0
@@ -104,8 +105,7 @@ class Live:
             "last_frame_s": None if last_s is None else round(now_s - last_s, 2),
             "paused": self._paused(),
             "accelerator": self._accelerator(),
-            "last_sighting": seen
-            and {"label": seen.label, "confidence": seen.confidence, "time": seen.end or seen.start},
+            "last_sighting": seen and _told(seen),
         }
 
     def _rate(self) -> float:
@@ -128,7 +128,8 @@ class Live:
 
 
 def _told(seen: Sighting) -> dict[str, Any]:
-    return {"label": seen.label, "confidence": seen.confidence, "time": seen.end or seen.start}
+    name = {} if seen.name is None else {"name": seen.name}
+    return {"label": seen.label, **name, "confidence": seen.confidence, "time": seen.end or seen.start}
 
 
 def ask(data: Path) -> dict[str, Any] | None:
@@ -166,6 +167,8 @@ def _checked(fields: Fields) -> dict[str, Any]:
     if fields.value.get("last_sighting") is not None:
         seen = fields.object("last_sighting")
         seen.text("label", 64), seen.number("confidence"), seen.text("time", 40)
+        if "name" in seen.value:
+            display_name(seen.text("name"), seen.where)
     if fields.value.get("accelerator") is not None:
         _check_accelerator(fields.object("accelerator"))
     return {"last_frame_s": None, "last_sighting": None, "accelerator": None, **fields.value}

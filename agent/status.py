@@ -85,7 +85,11 @@ def _live_lines(facts: dict[str, Any]) -> list[str]:
     age = "none yet" if facts["last_frame_s"] is None else f"the last one {facts['last_frame_s']:.1f} s ago"
     seen = facts["last_sighting"]
     lines = [f"camera      {facts['camera']}: {facts['fps']:g} frames a second, {age}"]
-    lines.append(f"last seen   {seen['label']} at {seen['time']}" if seen else "last seen   nobody since it started")
+    lines.append(
+        f"last seen   {seen.get('name', seen['label'])} at {seen['time']}"
+        if seen
+        else "last seen   nobody since it started"
+    )
     lines += _accelerator_lines(facts.get("accelerator"))
     return lines + ["paused      nobody is looked at; `agent pause off` ends it"] * bool(facts["paused"])
 

@@ -26,6 +26,7 @@ class Setting(enum.Enum):
     JITTER = "jitter"
     MAX_UPDATE_BYTES = "max_update_bytes"
     MODEL = "model"
+    NAME = "name"
     PIXELS = "pixels"
     PLOT = "plot"
     PRECISION = "precision"

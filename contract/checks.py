@@ -180,9 +180,14 @@ def check_poll(poll_s: float) -> None:
         raise ValueError("poll_s must be from 0.05 to 604800 (a week)")
 
 
+def is_plain(value: str) -> bool:
+    """Return whether ``value`` is safe as one part of a path, topic or URL."""
+    return _NAME.fullmatch(value) is not None
+
+
 def safe_name(value: str, where: str) -> str:
     """Return ``value`` if it is safe as one part of a path, topic or URL; InputError otherwise."""
-    if not _NAME.fullmatch(value):
+    if not is_plain(value):
         raise InputError(
             f"{where}: {value[:_SHOWN]!r} is not a plain name (letters, digits, '.', '_', '-'; at most 64)"
         )

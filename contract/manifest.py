@@ -11,6 +11,7 @@ from contract.checks import Fields, parse_object
 from contract.errors import InputError, describe_os_error
 from contract.familiarity import Familiarity, channels_kept, parse_familiarity, unpack_means
 from contract.files import compact_json_bytes, read_capped, sha256_file
+from contract.names import parse_names
 
 # The second has a detector, the third compiled files; a manifest without these keeps the earlier one, and its bytes.
 SCHEMA, DETECTOR_SCHEMA, COMPILED_SCHEMA = 1, 2, 3
@@ -143,7 +144,8 @@ class Manifest:
     """What a bundle is: read from release.json.
 
     Without ``familiarity`` (an older release, or one of a single stage) the thresholds alone tell strangers; without
-    ``detector`` (an older release, or one for a camera that needs none) people are found by what moves.
+    ``detector`` (an older release, or one for a camera that needs none) people are found by what moves. ``names`` is
+    what people see instead of a label, see ``contract.names``; a label without one is shown itself.
     """
 
     model: str
@@ -158,6 +160,7 @@ class Manifest:
     provenance: dict[str, Any] = field(default_factory=dict)
     familiarity: Familiarity | None = None
     detector: Detector | None = None
+    names: dict[str, str] = field(default_factory=dict)
 
     @property
     def models(self) -> tuple[Stage | Detector, ...]:
@@ -184,8 +187,9 @@ class Manifest:
         """Return release.json; the same manifest gives the same bytes."""
         body = asdict(self)
         models = [*body["stages"], *([body["detector"]] if self.detector else [])]
-        for owner, name in [(body, "familiarity"), (body, "detector"), *((model, "compiled") for model in models)]:
-            if owner[name] is None:
+        optional = [(body, "familiarity"), (body, "detector"), (body, "names")]
+        for owner, name in [*optional, *((model, "compiled") for model in models)]:
+            if not owner[name]:
                 del owner[name]  # as it was before there was such a field: the same release keeps its bytes
         return compact_json_bytes({"schema": self.schema, **body})
 
@@ -201,11 +205,12 @@ def parse_manifest(data: bytes, where: str = NAME) -> Manifest:
     if schema not in (SCHEMA, DETECTOR_SCHEMA, COMPILED_SCHEMA):
         raise InputError(f"{where}: schema {schema}, this program knows {SCHEMA} to {COMPILED_SCHEMA}")
     has_detector = schema >= DETECTOR_SCHEMA and "detector" in top.value
+    labels = _labels(top)
     manifest = Manifest(
         model=top.name("model"),
         version=top.integer("version", 1),
         created=top.text("created"),
-        labels=_labels(top),
+        labels=labels,
         stages=tuple(_stage(Fields(item, f"{where}: stages[{i}]")) for i, item in enumerate(top.items("stages", 8))),
         preprocess=_preprocess(top.object("preprocess")),
         thresholds=_thresholds(top.object("thresholds")),
@@ -214,6 +219,7 @@ def parse_manifest(data: bytes, where: str = NAME) -> Manifest:
         provenance=top.free("provenance"),
         familiarity=parse_familiarity(top.object("familiarity")) if "familiarity" in top.value else None,
         detector=_detector(top.object("detector")) if has_detector else None,
+        names=parse_names(top.object("names"), labels, UNKNOWN) if "names" in top.value else {},
     )
     _check_consistency(manifest, where)
     return manifest

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from contract.checks import Fields, parse_object, safe_name
 from contract.errors import InputError
+from contract.names import display_name
 from contract.rollout import LONGEST_JITTER_S
 from contract.topics import Kind, topic_kind
 
@@ -211,6 +212,7 @@ class Sighting:
     when the person has left, with ``end``. So ``visit`` joins what belongs together, and whoever counts sightings
     counts those with an ``end``: one a visit. A visit that was not decided before is told at its end alone.
 
+    ``name``: what people see instead of ``label``, None where the release has no such name (``contract.names``).
     ``visit``: the same in every message of it, and never again. ``track``: its number since the agent started.
     ``confidence``: mean probability of ``label`` at the decision (for ``unknown``: of the likeliest member).
     ``crops``: how many crops were looked at until now; ``votes``: how many of them were most like each label.
@@ -240,12 +242,15 @@ class Sighting:
     votes: Mapping[str, int] = field(default_factory=dict)
     upgrade: bool = False
     clock_set: bool = True
+    name: str | None = None
 
     def encode(self) -> bytes:
-        """Return the payload; the confidence has four digits, and a clock is told of only if it is not set."""
+        """Return the payload; the confidence has four digits, a clock is told of only if it is not set."""
         fields = {**vars(self), "confidence": round(self.confidence, 4), "votes": dict(self.votes)}
         if self.clock_set:
             del fields["clock_set"]
+        if self.name is None:
+            del fields["name"]
         return _encode(**fields)
 
     @staticmethod
@@ -272,6 +277,7 @@ class Sighting:
             votes=_votes(fields.object("votes")),
             upgrade=fields.boolean("upgrade"),
             clock_set=_optional(fields, "clock_set", fields.boolean) is not False,
+            name=_optional(fields, "name", lambda key: display_name(fields.text(key), fields.where)),
         )
 
 

@@ -84,8 +84,11 @@ def bytes_sent(story: Story, update_bytes: dict[str, dict[str, int]]) -> str:
     return _svg(figure, axes)
 
 
-def accuracy(evaluations: dict[int, dict[str, Any]], people: list[str]) -> str:
-    """Draw accuracy per person before and after the update, on held-out crops; return an SVG."""
+def accuracy(evaluations: dict[int, dict[str, Any]], people: list[str], names: dict[str, str]) -> str:
+    """Draw accuracy per person before and after the update, on held-out crops; return an SVG.
+
+    ``people`` are labels, ``names`` what is shown instead of one.
+    """
     figure, axes = plt.subplots(figsize=(9, 0.9 + 0.5 * len(people)))
     for offset, version, color in ((-0.18, 1, PALE), (0.18, 2, GREEN)):
         values = [evaluations[version]["per_person"].get(name, {}).get("accuracy", 0.0) for name in people]
@@ -93,7 +96,8 @@ def accuracy(evaluations: dict[int, dict[str, Any]], people: list[str]) -> str:
         axes.barh(rows, values, height=0.34, color=color, label=f"release {version}")
         for row, value in zip(rows, values, strict=True):
             axes.text(value + 0.01, row, f"{100 * value:.1f} %", va="center", fontsize=8)
-    axes.set_yticks(range(len(people)), people)
+    shown = [names.get(label, label) for label in people]
+    axes.set_yticks(range(len(people)), shown, parse_math=False)  # a name may have a dollar sign
     axes.invert_yaxis()
     axes.set_xlim(0, 1.15)
     axes.legend(loc="upper right", bbox_to_anchor=(1.0, 1.12), ncols=2, frameon=False, fontsize=8)

@@ -110,10 +110,11 @@ def _page(story: Story, settings: HouseSettings, figures: dict[str, Any]) -> str
         for version, devices in story.verdicts.items()
         for device, v in devices.items()
     ]
-    people = sorted(story.evaluations[2]["per_person"])
+    people, names = sorted(story.evaluations[2]["per_person"]), story.evaluations[2]["names"]
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined
     )
+    environment.filters["shown"] = lambda label: names.get(label, label)
     return environment.get_template("report.html").render(
         when=dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         story=story,
@@ -130,6 +131,6 @@ def _page(story: Story, settings: HouseSettings, figures: dict[str, Any]) -> str
         overview=pictures.overview(story),
         timeline=pictures.timeline(story, 2),
         bytes_plot=pictures.bytes_sent(story, figures["update_bytes"]),
-        accuracy=pictures.accuracy(story.evaluations, people),
+        accuracy=pictures.accuracy(story.evaluations, people, names),
         **figures,
     )

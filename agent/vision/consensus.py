@@ -14,8 +14,8 @@ The rule, in full:
   track's count anew; until then the old votes stand. A decided track keeps its decision and hears no new release.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from contract.manifest import UNKNOWN, Manifest
 
@@ -41,7 +41,10 @@ class ConsensusSettings:
 
 @dataclass(frozen=True)
 class Electorate:
-    """What the votes of one loaded release are counted by; ``generation`` differs for every load of a model."""
+    """What the votes of one loaded release are counted by; ``generation`` differs for every load of a model.
+
+    ``names``: what people see instead of labels, where the release says so.
+    """
 
     generation: int
     version: int
@@ -49,6 +52,7 @@ class Electorate:
     accept: float
     least_crops: int
     familiar: float | None = None  # least mean familiarity; None: the release has no such score
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @staticmethod
     def of(manifest: Manifest, generation: int) -> "Electorate":
@@ -61,6 +65,7 @@ class Electorate:
             accept=thresholds.accept,
             least_crops=thresholds.least_crops,
             familiar=None if data is None else data.accept,
+            names=manifest.names,
         )
 
 

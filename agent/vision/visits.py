@@ -79,11 +79,13 @@ class Visit:
     def sighting(self, device: str, name: str, decision: Decision, *, upgrade: bool, ended: bool) -> Sighting:
         """Return what to tell of the visit; ``name`` is its own, in every message of it."""
         assert self.best is not None  # a decision needs votes, and each came with a crop
+        assert self.votes.electorate is not None
         return Sighting(
             device=device,
             visit=name,
             track=self.track,
             label=decision.label,
+            name=self.votes.electorate.names.get(decision.label),
             confidence=decision.confidence,
             version=decision.version,
             slot=self.slot,

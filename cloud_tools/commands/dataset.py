@@ -87,8 +87,13 @@ def import_command(folder: Path, out: Path, gap_s: float, held_out: bool, as_jso
 
 def stats_lines(stats: dict[str, Any]) -> list[str]:
     """Return the counts of a dataset as a table."""
+    from cloud_tools.datasets.person_ids import fitted
+
+    names = stats["names"]
     rows = [
-        f"{name:20} {part['train']:6} {part['test']:6} {part['visits']:6}" for name, part in stats["people"].items()
+        f"{fitted(names.get(label, label), 20)} {part['train']:6} {part['test']:6} {part['visits']:6}"
+        + (f"  (label {label})" if label in names else "")
+        for label, part in stats["people"].items()
     ]
     return [f"{'person':20} {'train':>6} {'test':>6} {'visits':>6}", *rows, f"digest {stats['digest']}"]
 

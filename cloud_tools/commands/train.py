@@ -52,7 +52,10 @@ if TYPE_CHECKING:
 @click.option(
     "--forget", multiple=True, metavar="NAME", help="With --base: nothing of this person is in the release."
 )
-@click.option("--rename", multiple=True, metavar="OLD=NEW", help="With --base: a person gets another name.")
+@click.option(
+    "--rename", multiple=True, metavar="OLD=NEW", help="With --base: a person gets another name, and its label."
+)
+@click.option("--name", multiple=True, metavar="LABEL=NAME", help="What people see of a person; the label stays.")
 @click.option(
     "--max-update-bytes",
     type=click.IntRange(1),
@@ -80,6 +83,7 @@ def train_command(
     fine_tune: int | None,
     forget: tuple[str, ...],
     rename: tuple[str, ...],
+    name: tuple[str, ...],
     max_update_bytes: int | None,
     plot: Path | None,
     as_json: bool,
@@ -107,6 +111,7 @@ def train_command(
         fine_tune=fine_tune,
         forget=forget,
         rename=rename,
+        name=name,
         max_update_bytes=max_update_bytes,
     )
     with show_progress() as tell:

@@ -2,11 +2,12 @@
 
 Refuses to decide who is on a crop and to train. Layout: ``dataset.json`` and ``crops/<person>/<name>.png`` (BGR as
 cut, no resizing). Strangers' crops have the person ``unknown`` and are for evaluation alone: the trainer never sees
-them. The digest is over what is in it (pixels, people, sides, times), not over paths, dates or PNG encoders.
+them. The digest is over what is in it (pixels, people, sides, times), not over paths, dates, PNG encoders or what
+people are called beside their labels.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,7 @@ from contract.checks import Fields, parse_object
 from contract.errors import InputError, describe_os_error
 from contract.files import json_bytes, read_capped
 from contract.manifest import UNKNOWN
+from contract.names import parse_names
 from contract.preprocess import Image
 
 SCHEMA = 1
@@ -42,15 +44,19 @@ class Crop:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The crops of a folder, sorted by person and time. ``people`` are the household's, in order of their names."""
+    """The crops of a folder, sorted by person and time. ``people`` are the household's labels, in order.
+
+    ``names``: what people see instead of a label, where that is not all (``contract.names``).
+    """
 
     folder: Path
     source: dict[str, object]
     crops: tuple[Crop, ...]
+    names: dict[str, str] = field(default_factory=dict)
 
     @property
     def people(self) -> tuple[str, ...]:
-        """The household members, sorted."""
+        """The labels of the household members, sorted."""
         return tuple(sorted({crop.person for crop in self.crops} - {UNKNOWN}))
 
     @property
@@ -79,7 +85,8 @@ class Dataset:
     def to_bytes(self) -> bytes:
         """Return dataset.json."""
         crops = [asdict(crop) for crop in self.crops]
-        return json_bytes({"schema": SCHEMA, "digest": self.digest, "source": self.source, "crops": crops})
+        names = {"names": self.names} if self.names else {}  # without, the bytes are those of ever
+        return json_bytes({"schema": SCHEMA, "digest": self.digest, "source": self.source, "crops": crops, **names})
 
 
 def pixel_digest(image: Image) -> str:
@@ -109,7 +116,9 @@ def load_dataset(folder: Path) -> Dataset:
     dataset = Dataset(folder, top.free("source"), crops)
     if dataset.digest != top.sha256("digest"):
         raise InputError(f"{path}: its digest is not that of its crops; make the dataset again")
-    return dataset
+    if "names" not in top.value:
+        return dataset
+    return replace(dataset, names=parse_names(top.object("names"), dataset.people, UNKNOWN))
 
 
 def _crop(fields: Fields) -> Crop:
@@ -138,14 +147,15 @@ def check_trainable(dataset: Dataset, where: Path | None = None) -> None:
         for side, least in ((TRAIN, LEAST_CROPS), (TEST, 1)):
             count = sum(crop.person == name for crop in dataset.side(side))
             if count < least:
+                who = dataset.names.get(name, name)
                 raise InputError(
-                    f"{where}: {name} has {count} {side} crops, at least {least} are needed; add more of this "
+                    f"{where}: {who} has {count} {side} crops, at least {least} are needed; add more of this "
                     f"person, or leave the person out"
                 )
 
 
 def dataset_stats(dataset: Dataset) -> dict[str, object]:
-    """Return counts a person: crops on each side and visits; strangers as ``unknown``."""
+    """Return counts a label: crops on each side and visits; strangers as ``unknown``."""
     people = {}
     for person in (*dataset.people, UNKNOWN):
         mine = [crop for crop in dataset.crops if crop.person == person]
@@ -154,4 +164,10 @@ def dataset_stats(dataset: Dataset) -> dict[str, object]:
             TEST: sum(crop.split == TEST for crop in mine),
             "visits": len({crop.visit for crop in mine}),
         }
-    return {"digest": dataset.digest, "crops": len(dataset.crops), "people": people, "source": dataset.source}
+    return {
+        "digest": dataset.digest,
+        "crops": len(dataset.crops),
+        "people": people,
+        "names": dataset.names,
+        "source": dataset.source,
+    }

@@ -83,7 +83,9 @@ def import_folder(
             _refuse(folder, skipped)
         crops, moved, how = _crops(items, gap_s, held_out, skipped)
         source = _source(items, skipped, moved, how, gap_s)
-        dataset = Dataset(out, source, tuple(sorted(crops, key=lambda c: (c.person, c.frame, c.file))))
+        there = {crop.person for crop in crops}
+        names = {one.person: one.called for one in listed if one.called and one.person in there}
+        dataset = Dataset(out, source, tuple(sorted(crops, key=lambda c: (c.person, c.frame, c.file))), names)
         if not held_out:
             check_trainable(dataset, folder)
         _remove_others(building, dataset)

@@ -11,6 +11,7 @@ import cv2
 
 from cloud_tools.datasets.dataset import NAME, Crop, Dataset, pixel_digest
 from cloud_tools.datasets.labels import Labels
+from cloud_tools.datasets.person_ids import label_of
 from cloud_tools.datasets.splits import GAP, HOLE_FRAMES, RULE, TEST, split_by_time, split_visits
 from cloud_tools.progress import Ticks, no_ticks
 from contract.errors import InputError
@@ -35,7 +36,7 @@ def dataset_from_video(
     """Cut the labelled people out of ``video`` into the new folder ``out``.
 
     Args:
-        people: household members to take (empty: all); the others are left out, they are no strangers.
+        people: household members to take, by label or name (empty: all); others are left out, they are no strangers.
         every: take every nth labelled frame of a visit.
         gap_s: least time between a test crop and a train crop of the same person, in seconds of the video.
 
@@ -43,6 +44,7 @@ def dataset_from_video(
         InputError: ``out`` exists, no such person, no video, or not the video of the labels. Nothing is left then.
         OSError: the disk refused. Nothing is left then.
     """
+    people = [label_of(name, labels.names) for name in people]
     _check(video, labels, out, people, gap_s)
     with open_video(video) as reader:
         fps = reader.fps
@@ -61,7 +63,9 @@ def dataset_from_video(
             if reader.lost:
                 source["lost_frames"] = reader.lost
             crops.sort(key=lambda item: (item.person, item.frame, item.file))
-            dataset = Dataset(out, source, tuple(crops))
+            there = {item.person for item in crops}
+            names = {label: name for label, name in labels.names.items() if label in there}
+            dataset = Dataset(out, source, tuple(crops), names)
             atomic_write(building / NAME, dataset.to_bytes())
     return dataset
 

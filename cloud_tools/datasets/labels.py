@@ -2,13 +2,15 @@
 
     {"schema": 1, "made": "...", "limits": "...",
      "video": {"sha256": "... (optional)", "width": 768, "height": 576, "frames": 795},
-     "household": {"anna": [[frame, x, y, width, height], ...]}, "strangers": {...}}
+     "household": {"anna": [[frame, x, y, width, height], ...]}, "strangers": {...},
+     "names": {"anna": "Änna Müller"}}
 
-A box is in pixels, frames are counted from 0. The file is a person's own work, so it is read strictly: a mistake is
-named with the person and the place in the list.
+What stands before boxes is a label; ``names`` may say what people see instead of it (``contract.names``). A box is in
+pixels, frames are counted from 0. The file is a person's own work, so it is read strictly: a mistake is named with
+the person and the place in the list.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,21 @@ from contract.checks import Fields, parse_object, safe_name
 from contract.errors import InputError, describe_os_error
 from contract.files import read_capped
 from contract.manifest import UNKNOWN
+from contract.names import parse_names
 from contract.preprocess import Box
 
 SCHEMA = 1
 MOST_BYTES = 64 << 20
 MOST_OUTSIDE = 65_536  # pixels; a box may reach out of the picture, with a person who walks in
-KNOWN_KEYS = {"schema", "made", "limits", "source", "box", "video", "household", "strangers"}
+KNOWN_KEYS = {"schema", "made", "limits", "source", "box", "video", "household", "strangers", "names"}
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Boxes by person and frame, in the order of frames; ``sha256`` of the video, or "" where the file names none."""
+    """Boxes by person and frame, in the order of frames; ``sha256`` of the video, or "" where the file names none.
+
+    ``names``: what people see instead of a label of the household, where the file says so.
+    """
 
     sha256: str
     width: int
@@ -34,6 +40,7 @@ class Labels:
     frames: int
     household: dict[str, dict[int, Box]]
     strangers: dict[str, dict[int, Box]]
+    names: dict[str, str] = field(default_factory=dict)
 
 
 def load_labels(path: Path) -> Labels:
@@ -64,7 +71,8 @@ def parse_labels(data: bytes, where: str) -> Labels:
     both = set(household) & set(strangers)
     if both:
         raise InputError(f"{where}: {min(both)!r} is both of the household and a stranger")
-    return Labels(video.sha256("sha256") if "sha256" in video.value else "", *size, household, strangers)
+    names = parse_names(top.object("names"), household, UNKNOWN) if "names" in top.value else {}
+    return Labels(video.sha256("sha256") if "sha256" in video.value else "", *size, household, strangers, names)
 
 
 def _people(group: Fields, size: tuple[int, int, int]) -> dict[str, dict[int, Box]]:

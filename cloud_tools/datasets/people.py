@@ -1,4 +1,4 @@
-"""Owns who is in the next release: forgetting and renaming people, in a dataset and among a base's labels.
+"""Owns who is in the next release and what they are called: forgetting, renaming, in a dataset and a base's labels.
 
 Refuses to touch files: pictures on disk stay where they are. What is given back has none of the forgotten, so that
 whatever is made from it (head, means, thresholds, metrics, digest) cannot have any either.
@@ -8,10 +8,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from cloud_tools.datasets.dataset import Crop, Dataset
+from cloud_tools.datasets.person_ids import label_of, person_of
 from cloud_tools.setting_errors import Setting, SettingError
 from contract.checks import safe_name
 from contract.errors import InputError
 from contract.manifest import UNKNOWN
+from contract.names import check_apart, display_name
 
 
 def forget_people(dataset: Dataset, labels: Sequence[str], names: Sequence[str]) -> tuple[Dataset, tuple[str, ...]]:
@@ -36,10 +38,13 @@ def rename_people(
         InputError: nobody has the old name, or the new one is somebody's already (two people would become one).
     """
     there = {*dataset.people, *labels}
+    sides = (dataset.people, labels)
     for old, new in names.items():
         if old not in there:
             raise _refuse_rename(f"{old}={new}", f"nobody called {old} is in the base or in {dataset.folder}")
-        if new in there - {old} or list(names.values()).count(new) > 1:
+        # In the dataset they may have the new name already.
+        both = old != new and any(old in side and new in side for side in sides)
+        if both or list(names.values()).count(new) > 1:
             raise _refuse_rename(f"{old}={new}", f"{new} is somebody already; two people would become one")
         _check_plain(new)
         if new == UNKNOWN:
@@ -48,6 +53,46 @@ def rename_people(
         sorted((_renamed(crop, names) for crop in dataset.crops), key=lambda c: (c.person, c.frame, c.file))
     )
     return dataclasses.replace(dataset, crops=crops), tuple(names.get(label, label) for label in labels)
+
+
+def read_renames(words: Sequence[str], names: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the new label of each old one, as ``OLD=NEW`` words say, and ``names`` (by label) afterwards.
+
+    OLD is a label or a name. NEW is any name; the label is what a folder of that name would have.
+
+    Raises:
+        InputError: no such word, or no name.
+    """
+    labels: dict[str, str] = {}
+    called: dict[str, str] = {}
+    for word, new in parse_renames(words).items():
+        try:
+            label, name = person_of(new, "")
+        except InputError as error:  # its text starts with the colon after the place that was given: none
+            raise SettingError(Setting.RENAME, str(error)) from error
+        labels[label_of(word, names)] = label
+        called |= {label: name} if name else {}
+    return labels, {label: name for label, name in names.items() if label not in labels} | called
+
+
+def call_people(dataset: Dataset, names: Mapping[str, str], words: Sequence[str]) -> Dataset:
+    """Return ``dataset`` with its people called by ``names`` (by label), and where ``LABEL=NAME`` words say by these.
+
+    Raises:
+        InputError: no such word, nobody of that label, no name, or two who would be called the same.
+    """
+    called = {label: name for label, name in names.items() if label in dataset.people}
+    for word in words:
+        text, equals, name = word.partition("=")
+        label = label_of(text, called)
+        if not equals or label not in dataset.people:
+            raise SettingError(Setting.NAME, f" {word}: must be LABEL=NAME, of one of {', '.join(dataset.people)}")
+        try:
+            called[label] = display_name(name, f" {label}")
+        except InputError as error:
+            raise SettingError(Setting.NAME, str(error)) from error
+    check_apart(called, dataset.people, UNKNOWN, str(dataset.folder))
+    return dataclasses.replace(dataset, names=called)
 
 
 def parse_renames(words: Sequence[str]) -> dict[str, str]:

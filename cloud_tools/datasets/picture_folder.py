@@ -4,6 +4,7 @@ Refuses to open a picture. Two layouts:
 - ``FOLDER/<person>/[<visit>/...]<picture>``: a folder a person; strangers in ``unknown``; a folder in it is a visit.
 - ``FOLDER/crops.jsonl``: one JSON object a line, as an agent exports crops; only what it lists is taken:
     {"v": 1, "file": "2026-05-01/0007.jpg", "person": "anna", "time": "2026-05-01T08:12:03Z", "event": "front/7"}
+A person's folder has their name: any text; one that is no label gets one, see ``person_ids``. So has ``person``.
   ``file`` is relative to FOLDER. ``person`` may be missing or null: a crop that nobody has named yet. ``time`` (ISO
   8601) and ``event`` (device and track: one visit) may be missing. A later line about the same file takes the
   earlier's place.
@@ -14,8 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cloud_tools.datasets.person_ids import person_of
 from cloud_tools.datasets.visits import natural
-from contract.checks import Fields, parse_object, safe_name
+from contract.checks import Fields, parse_object
 from contract.errors import InputError, describe_os_error
 from contract.files import read_capped
 
@@ -25,13 +27,17 @@ MOST_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class PictureFile:
-    """A picture file: whose, its path and its name relative to the folder, and the visit and time that were given."""
+    """A picture file: whose, its path and its name relative to the folder, and the visit and time that were given.
+
+    ``person`` is a label; ``called`` what they are called, where that is no label itself.
+    """
 
     person: str
     path: Path
     name: str
     visit: str = ""
     time_s: float | None = None
+    called: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,11 +52,17 @@ def list_folder(folder: Path) -> tuple[list[PictureFile], list[Skipped]]:
     """Return the picture files of ``folder``, in an order that depends on names alone, and what is none.
 
     Raises:
-        InputError: no such folder, or a person's folder whose name cannot be a label.
+        InputError: no such folder, or a person's folder whose name is none, or two of one label.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    return _from_lines(folder) if (folder / CROPS).is_file() else _from_folders(folder)
+    found, skipped = _from_lines(folder) if (folder / CROPS).is_file() else _from_folders(folder)
+    names = {one.person: one.called or one.person for one in found}
+    for one in found:
+        if names[one.person] != (one.called or one.person):
+            both = f"{names[one.person]!r} and {one.called or one.person!r}"
+            raise InputError(f"{folder}: {both} have the same label {one.person}; call one of them otherwise")
+    return found, skipped
 
 
 def _from_folders(folder: Path) -> tuple[list[PictureFile], list[Skipped]]:
@@ -61,9 +73,8 @@ def _from_folders(folder: Path) -> tuple[list[PictureFile], list[Skipped]]:
         if not _is_utf8(name):
             skipped.append(Skipped(ascii(name), "its name is of another encoding than UTF-8"))
         elif person:
-            found.append(
-                PictureFile(safe_name(person, f"{folder}: the folder of a person"), path, name, "/".join(between))
-            )
+            label, called = person_of(person, f"{folder}: the folder of a person")
+            found.append(PictureFile(label, path, name, "/".join(between), called=called))
         else:
             skipped.append(Skipped(name, "not in a person's folder"))
     return found, skipped
@@ -119,7 +130,8 @@ def _line(folder: Path, line: bytes, where: str) -> PictureFile | Skipped:
         return Skipped(name, "nobody has named who is on it")
     visit = fields.text("event") if fields.value.get("event") is not None else ""
     time_s = _time(fields) if fields.value.get("time") is not None else None
-    return PictureFile(fields.name("person"), path, name, visit, time_s)
+    label, called = person_of(fields.text("person"), f"{where}: person")
+    return PictureFile(label, path, name, visit, time_s, called)
 
 
 def _time(fields: Fields) -> float:

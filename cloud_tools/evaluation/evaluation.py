@@ -5,7 +5,7 @@ house sees. Needs no TensorFlow.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,7 @@ class Evaluation:
     over the people the model has a label for, ``overall`` over all members of the dataset. ``accept`` is the
     release's threshold for probability, ``familiar`` the one for familiarity. Without ``familiar`` (None), ``accept``
     was chosen on the test side of the dataset that the release was trained on: ``strangers`` flatters there.
+    ``names``: what people see instead of labels.
     """
 
     model: str
@@ -80,10 +81,15 @@ class Evaluation:
     accept: float
     baseline: dict[str, Any] | None
     familiar: float | None = None
+    names: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
         return asdict(self)
+
+    def shown(self, label: str) -> str:
+        """Return what people see of a label."""
+        return self.names.get(label, label)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +166,7 @@ def score(
         accept=manifest.thresholds.accept,
         baseline=_baseline(dataset) if with_baseline else None,
         familiar=manifest.familiarity.accept if manifest.familiarity else None,
+        names={**dataset.names, **manifest.names},
     )
 
 

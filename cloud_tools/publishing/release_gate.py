@@ -6,7 +6,8 @@ they were not, ``held_out`` (a dataset) has both releases measured anew, by the 
 """
 
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from cloud_tools.progress import Say, say_nothing
@@ -58,14 +59,15 @@ def check_regression(
         with site.workspace() as work:
             before, now = _measured(rule.held_out, _rebuilt(site, old, work / "current"), bundle)
     verdict = compare_people(before, now, rule.margin_points)
+    names = {**old.names, **manifest.names}
     not_compared = f"not compared with release {old.version}: "
     if not before:
         say(Sentence(not_compared, "it records nobody's held-out accuracy"))
     for person, reason in verdict.not_compared.items():
         again = () if rule.held_out else ("; ", Setting.HELD_OUT, " DATASET measures both anew")
-        say(Sentence(not_compared, f"{person} {reason}", *again))
+        say(Sentence(not_compared, f"{names.get(person, person)} {reason}", *again))
     if verdict.worse:
-        line = f"{what} is worse than release {old.version}, which {rule.channel} has: {_list(verdict.worse)}"
+        line = f"{what} is worse than release {old.version}, which {rule.channel} has: {_list(verdict.worse, names)}"
         if not rule.accept:
             margin = f"{line}; the margin is {rule.margin_points:g} points ("
             raise SettingError(margin, Setting.ACCEPT_REGRESSION, " publishes it)")
@@ -116,5 +118,5 @@ def _rebuilt(site: SiteFolder, manifest: Manifest, folder: Path) -> Path:
     return folder
 
 
-def _list(changes: tuple[Change, ...]) -> str:
-    return ", ".join(map(str, changes))
+def _list(changes: tuple[Change, ...], names: Mapping[str, str]) -> str:
+    return ", ".join(str(replace(change, person=names.get(change.person, change.person))) for change in changes)

@@ -64,7 +64,7 @@ def _people(report: Report) -> list[dict[str, Any]]:
     for name, part in evaluation.per_person.items():
         rows.append(
             {
-                "name": name,
+                "name": evaluation.shown(name),
                 "part": part,
                 "baseline": base.get("per_person", {}).get(name),
                 "random": splits.random.per_person.get(name) if splits else None,
@@ -86,8 +86,8 @@ def _matrix(evaluation: Evaluation) -> dict[str, Any]:
     for truth, counts in evaluation.confusion.items():
         total = max(1, sum(counts.values()))
         cells = [(counts.get(name, 0), counts.get(name, 0) / total, name == truth) for name in columns]
-        rows.append((truth, cells))
-    return {"columns": columns, "rows": rows}
+        rows.append((evaluation.shown(truth), cells))
+    return {"columns": [evaluation.shown(name) for name in columns], "rows": rows}
 
 
 def _diagram(measured: Reliability) -> list[dict[str, float]]:

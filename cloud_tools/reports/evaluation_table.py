@@ -1,5 +1,6 @@
 """Owns an evaluation as lines of text; refuses to compute."""
 
+from cloud_tools.datasets.person_ids import cut, fitted
 from cloud_tools.evaluation.evaluation import Evaluation
 from cloud_tools.reports.evaluation_report import Report
 
@@ -12,7 +13,8 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
         note = "" if part.in_model or name == "all" else "  (not in the model)"
         beside = evaluation.baseline["accuracy"] if evaluation.baseline and name == "all" else base.get(name)
         shown = f"{'-':>9}" if beside is None else f"{beside:9.3f}"
-        lines.append(f"{name:20} {part.crops:6} {part.accuracy:9.3f} {part.vote5:10.3f} {shown}{note}")
+        who = fitted(evaluation.shown(name), 20)
+        lines.append(f"{who} {part.crops:6} {part.accuracy:9.3f} {part.vote5:10.3f} {shown}{note}")
     lines += stranger_lines(evaluation)
     if evaluation.baseline is not None:
         lines.append(f"baseline {evaluation.baseline['accuracy']:.3f} ({evaluation.baseline['name']})")
@@ -50,10 +52,10 @@ def _confusion_lines(evaluation: Evaluation) -> list[str]:
     lines = [
         "",
         "crops by truth (row) and answer (column)",
-        " " * 20 + "".join(f"{name[:11]:>12}" for name in answers),
+        " " * 20 + "".join(fitted(cut(evaluation.shown(name), 11), -12) for name in answers),
     ]
     for truth, row in evaluation.confusion.items():
-        lines.append(f"{truth:20}" + "".join(f"{row.get(name, 0):12}" for name in answers))
+        lines.append(fitted(evaluation.shown(truth), 20) + "".join(f"{row.get(name, 0):12}" for name in answers))
     return lines
 
 

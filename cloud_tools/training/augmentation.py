@@ -49,7 +49,7 @@ def vary(dataset: Dataset, crops: Sequence[Crop], times: int, seed: int) -> Vari
             key = digest_of(KIND, crop.pixels, str(seed), str(number))
             origins[key] = crop, draw_recipe(key)
             varied.append(replace(crop, pixels=key))
-    return VariedDataset(dataset.folder, dataset.source, tuple(varied), origins)
+    return VariedDataset(dataset.folder, dataset.source, tuple(varied), dataset.names, origins)
 
 
 def draw_recipe(key: str) -> Recipe:

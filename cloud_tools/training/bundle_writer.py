@@ -49,6 +49,7 @@ class BundleParts:
     model: str
     version: int
     labels: tuple[str, ...]
+    names: dict[str, str]
     preprocess: Preprocess
     stages: tuple[tuple[str, bytes], ...]
     provenance: dict[str, Any]
@@ -122,6 +123,7 @@ def _manifest(folder: Path, parts: BundleParts) -> Manifest:
         version=parts.version,
         created=created_now(),
         labels=parts.labels,
+        names=parts.names,
         stages=stages,
         preprocess=parts.preprocess,
         thresholds=Thresholds(accept=ACCEPT),

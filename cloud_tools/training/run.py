@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from cloud_tools.backbones.backbone import Backbone
 from cloud_tools.backbones.choice import choose_backbone
 from cloud_tools.datasets.dataset import Crop, Dataset, check_trainable, label_numbers
-from cloud_tools.datasets.people import forget_people, parse_renames, rename_people
+from cloud_tools.datasets.people import call_people, forget_people, read_renames, rename_people
+from cloud_tools.datasets.person_ids import label_of
 from cloud_tools.datasets.splits import TEST, TRAIN
 from cloud_tools.detectors.choice import choose_detector
 from cloud_tools.detectors.detector import DetectorFile
@@ -222,12 +223,15 @@ def _open_base(folder: Path | None, settings: Settings) -> Base | None:
 
 
 def _people(dataset: Dataset, base: Base | None, settings: Settings) -> tuple[Dataset, Base | None]:
-    """Return dataset and base without the forgotten, the others by their new names."""
+    """Return dataset and base without the forgotten, the others by their new names and labels."""
     if base is None:
-        return dataset, None
-    dataset, labels = forget_people(dataset, base.labels, settings.forget)
-    dataset, labels = rename_people(dataset, labels, parse_renames(settings.rename))
-    return dataset, replace(base, labels=labels)
+        return call_people(dataset, dataset.names, settings.name), None
+    names = {**base.manifest.names, **dataset.names}
+    forgotten = [label_of(name, names) for name in settings.forget]
+    dataset, labels = forget_people(dataset, base.labels, forgotten)
+    renamed, names = read_renames(settings.rename, names)
+    dataset, labels = rename_people(dataset, labels, renamed)
+    return call_people(dataset, names, settings.name), replace(base, labels=labels)
 
 
 def _backbone(settings: Settings, dataset: Dataset, base: Base | None, progress: Progress) -> Backbone:

@@ -31,6 +31,7 @@ class Settings:
     fine_tune: int | None = None  # last layers of the backbone that are trained too
     forget: tuple[str, ...] = ()
     rename: tuple[str, ...] = ()  # OLD=NEW
+    name: tuple[str, ...] = ()  # LABEL=NAME, what people see
     max_update_bytes: int | None = None  # what a device with the base downloads, release.json included
 
     @property

@@ -11,6 +11,7 @@ from typing import Any
 
 from cloud_tools.backbones.networks import SCRATCH, SIZE
 from cloud_tools.datasets.dataset import Dataset
+from cloud_tools.datasets.people import call_people
 from cloud_tools.detectors.choice import choose_detector
 from cloud_tools.evaluation.evaluation import Evaluation
 from cloud_tools.progress import Progress, no_progress, ticks_of
@@ -88,6 +89,7 @@ class _Learned:
 
 def _train_whole(dataset: Dataset, settings: Settings, out: Path, progress: Progress) -> Trained:
     """Write a release of one file, a network trained from random weights."""
+    dataset = call_people(dataset, dataset.names, settings.name)
     labels = release_labels(dataset)
     epochs = settings.epochs or EPOCHS[settings.head]
     data = train_scratch(dataset, labels, epochs, settings.seed, ticks_of(progress, "epochs"))
@@ -98,6 +100,7 @@ def _train_whole(dataset: Dataset, settings: Settings, out: Path, progress: Prog
         model=settings.model,
         version=settings.version or 1,
         labels=labels,
+        names=dataset.names,
         preprocess=Preprocess(SIZE),
         stages=((WHOLE, data),),
         provenance={"backbone": origin, "base": None, "head": head},
@@ -164,6 +167,7 @@ def _parts(learned: _Learned, head: TrainedHead, chosen: Candidate | None = None
         model=run.settings.model,
         version=run.settings.version or (run.base.manifest.version + 1 if run.base else 1),
         labels=run.labels,
+        names=run.dataset.names,
         preprocess=run.backbone.preprocess,
         stages=((BACKBONE, run.backbone.data), (HEAD, head.data)),
         provenance=_provenance(run, head, chosen),

@@ -65,7 +65,9 @@ def test_what_a_forgotten_person_taught_is_gone_too(forgotten: Path, bundle_one:
 def test_a_renamed_person_keeps_place_and_weights(vtest_dataset_five: Path, bundle_one: Path, tmp_path: Path) -> None:
     old = load_bundle(bundle_one).labels
     dataset = load_dataset(vtest_dataset_five)
-    trained = train(dataset, tmp_path / "out", Settings(rename=(f"{old[1]}=zoe",), epochs=1), bundle_one)
+    settings = Settings(rename=(f"{old[1]}=zoe",), name=(f"{old[0]}=李雷",), epochs=1)
+    trained = train(dataset, tmp_path / "out", settings, bundle_one)
+    assert trained.manifest.names == {old[0]: "李雷"}
     assert trained.manifest.labels == (old[0], "zoe", *old[2:])
     assert trained.evaluation.per_person["zoe"].accuracy >= 0.8
     assert old[1].encode() not in (tmp_path / "out" / NAME).read_bytes()

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -143,6 +144,15 @@ def test_a_name_in_the_page_is_text_and_never_markup(report: Report, dataset: Da
     page = render_page(report, dataset)
     assert "anna/&lt;b&gt;party &amp; co&lt;/b&gt;.jpg" in page
     assert "<b>party" not in page
+
+
+def test_people_are_shown_by_their_names_in_page_and_table(report: Report, dataset: Dataset) -> None:
+    named = replace(report, evaluation=replace(report.evaluation, names={"anna": "<i>Änne</i> & Co"}))
+    page = render_page(named, dataset)
+    assert page.count("&lt;i&gt;Änne&lt;/i&gt; &amp; Co") >= 4  # the tables, and who is on a picture
+    assert "<i>" not in page
+    assert "<i>Änne</i> & Co" in "\n".join(report_lines(named))
+    assert named.to_json()["names"] == {"anna": "<i>Änne</i> & Co"}
 
 
 def test_the_pictures_on_the_page_are_the_crops(report: Report, dataset: Dataset) -> None:
