@@ -37,6 +37,7 @@ runpy.run_module({program!r}, run_name="__main__", alter_sys=True)
         ("cloud_tools", ["dataset", "stats", "none"], "cloud_tools.datasets.dataset"),
         ("modelpatch", ["--version"], "modelpatch.cli"),
         ("modelpatch", ["--version"], "argparse"),
+        ("modelpatch", ["--version"], "modelpatch.format.header"),
         ("demo", ["--version"], "demo.command_line"),
         ("demo", ["--version"], "rich.console"),
     ],
@@ -47,6 +48,14 @@ def test_ctrl_c_while_a_program_loads_is_one_line(program: str, arguments: list[
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False
     )
     assert (done.returncode, done.stderr) == (EXIT_INTERRUPTED, f"{program}: interrupted\n")
+
+
+@pytest.mark.parametrize("program", ["agent", "edge_relay", "cloud_tools", "modelpatch"])
+def test_nothing_slow_is_loaded_before_a_program_can_be_interrupted(program: str) -> None:
+    code = f"import sys; had = set(sys.modules); import {program}.__main__; print(*sorted(set(sys.modules) - had))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    allowed = {program, f"{program}.__main__", "contract", "contract.errors", "collections.abc", "errno"}
+    assert set(done.stdout.split()) <= allowed
 
 
 @pytest.mark.parametrize("program", ["agent", "edge_relay", "cloud_tools", "modelpatch", "demo"])

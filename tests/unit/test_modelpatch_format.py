@@ -257,7 +257,7 @@ def test_applying_a_file_loads_what_a_device_runs_and_nothing_else(tmp_path: Pat
     paths = [str(path) for path in (vector.with_suffix(".base"), vector.with_suffix(".patch"), tmp_path / "out")]
     command = [sys.executable, "-c", _WHAT_APPLY_IMPORTS, *paths]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout == "['apply', 'errors', 'format', 'installed'] False False\n"
+    assert done.stdout == "['apply', 'errors', 'format', 'functions', 'installed'] False False\n"
 
 
 def test_vectors_can_be_made_again() -> None:
