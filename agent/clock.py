@@ -6,7 +6,10 @@ before this program was written is no time at all, whatever the clock says.
 
 import datetime as dt
 
-WRITTEN = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)  # no release of this program is older; moved on once a year
+from contract import __date__
+
+# Moves with the version: whoever makes a release writes its date, and an older bound does no harm meanwhile.
+WRITTEN = dt.datetime.fromisoformat(__date__).replace(tzinfo=dt.UTC)
 
 
 def is_set(wall_s: float) -> bool:
