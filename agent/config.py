@@ -6,13 +6,9 @@ from pathlib import Path
 from agent.camera.settings import CameraSettings
 from agent.runtimes.settings import RuntimeSettings
 from agent.updates.proving import TrialSettings
-from agent.vision.cadence import DetectionSettings
-from agent.vision.consensus import ConsensusSettings
-from agent.vision.gate import GateSettings
 from agent.vision.hours import HourSettings
-from agent.vision.motion import MotionSettings
-from agent.vision.tracking import TrackSettings
-from agent.vision.zones import Mask, Zone
+from agent.vision.settings import VisionSettings
+from agent.vision.zones import Mask
 from contract.broker import MqttSettings
 from contract.checks import check_http_url, check_poll, parse_object, safe_name
 from contract.config import load_config
@@ -52,20 +48,14 @@ class RelaySettings:
 
 
 @dataclass(frozen=True)
-class AgentConfig:
-    """All of agent.toml."""
+class AgentConfig(VisionSettings):
+    """All of agent.toml: what is here, and a table for each part of vision."""
 
     id: str
     data: Path
     camera: CameraSettings
     relay: RelaySettings
     model: ModelSettings = field(default_factory=ModelSettings)
-    gate: GateSettings = field(default_factory=GateSettings)
-    motion: MotionSettings = field(default_factory=MotionSettings)
-    detection: DetectionSettings = field(default_factory=DetectionSettings)
-    tracking: TrackSettings = field(default_factory=TrackSettings)
-    consensus: ConsensusSettings = field(default_factory=ConsensusSettings)
-    zones: tuple[Zone, ...] = ()
     masks: tuple[Mask, ...] = ()
     schedule: HourSettings = field(default_factory=HourSettings)
     mqtt: MqttSettings = field(default_factory=MqttSettings)

@@ -39,7 +39,7 @@ from agent.updates.slots import Slots
 from agent.updates.starts import HEALTHY_S, StartCount
 from agent.vision.accelerated import AcceleratedModel, AcceleratedParts, job_of
 from agent.vision.classifier import load_model
-from agent.vision.pipeline import Model, Pipeline, PipelineSettings
+from agent.vision.pipeline import Model, Pipeline
 from agent.vision.sightings import SightingLog
 from agent.vision.zones import masked
 from agent.watch import Watch
@@ -82,18 +82,6 @@ def _make_reporter(config: AgentConfig) -> Reporter:
     return Reporter(config.mqtt.address(), config.id, notices)
 
 
-def _pipeline_settings(config: AgentConfig) -> PipelineSettings:
-    return PipelineSettings(
-        device=config.id,
-        gate=config.gate,
-        motion=config.motion,
-        detection=config.detection,
-        tracking=config.tracking,
-        consensus=config.consensus,
-        zones=config.zones,
-    )
-
-
 class Agent:
     """A running agent, made of its parts; ``watch`` runs it."""
 
@@ -103,7 +91,7 @@ class Agent:
         self.slots = slots
         self.reporter = _make_reporter(config)
         self.log = SightingLog(config.data)
-        self.pipeline = Pipeline(_pipeline_settings(config), self._sighted)
+        self.pipeline = Pipeline(config.id, config, self._sighted)
         self.progress = Progress(config.data, self.reporter.update)
         self.accelerator: Accelerator[AcceleratedParts] | None = None
         if config.runtime.has_accelerator:

@@ -8,7 +8,8 @@ from pathlib import Path
 from agent.camera.frame import Frame
 from agent.vision.boxes import Region
 from agent.vision.classifier import LoadedModel
-from agent.vision.pipeline import Pipeline, PipelineSettings
+from agent.vision.pipeline import Pipeline
+from agent.vision.settings import VisionSettings
 from agent.vision.tracking import Track
 from contract.messages import Sighting
 from contract.preprocess import Box, Image
@@ -59,7 +60,7 @@ def _between(before: Region, after: Region, share: float) -> Region:
 def watch(frames: Iterable[tuple[Image, float]], model: LoadedModel) -> Run:
     """Take frames with their times through the whole pipeline."""
     sightings: list[Sighting] = []
-    pipeline = Pipeline(PipelineSettings("bench"), sightings.append)
+    pipeline = Pipeline("bench", VisionSettings(), sightings.append)
     pipeline.use(model)
     looks, boxes, busy, number = {}, {}, 0.0, -1
     for number, (image, time_s) in enumerate(frames):

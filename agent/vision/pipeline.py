@@ -9,7 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -18,15 +18,14 @@ from numpy.typing import NDArray
 from agent.camera.frame import Frame
 from agent.vision.bodies import detail
 from agent.vision.boxes import Region
-from agent.vision.cadence import DetectionSettings
-from agent.vision.consensus import ConsensusSettings, Electorate, add_vote, hears, wants_crop
+from agent.vision.consensus import Electorate, add_vote, hears, wants_crop
 from agent.vision.finding import DetectedPeople, Finder, MovingThings, PersonDetector
-from agent.vision.gate import Gate, GateSettings, Look
-from agent.vision.motion import MotionSettings
+from agent.vision.gate import Gate, Look
 from agent.vision.scene_clock import SceneClock
-from agent.vision.tracking import Observation, Track, Tracks, TrackSettings, advance, counts
+from agent.vision.settings import VisionSettings
+from agent.vision.tracking import Observation, Track, Tracks, advance, counts
 from agent.vision.visits import Shot, Visit
-from agent.vision.zones import Zone, zone_of
+from agent.vision.zones import zone_of
 from contract.manifest import Manifest
 from contract.messages import Sighting
 from contract.preprocess import Box, Image, crop
@@ -45,19 +44,6 @@ class Model(Protocol):
 
     def judge(self, image: Image) -> tuple[NDArray[np.float32], float | None]:
         """Return probabilities (labels,) and familiarity of a BGR crop; ReleaseError when the model does not run."""
-
-
-@dataclass(frozen=True)
-class PipelineSettings:
-    """The settings of every part, and the device's name, which every sighting carries."""
-
-    device: str
-    gate: GateSettings = field(default_factory=GateSettings)
-    motion: MotionSettings = field(default_factory=MotionSettings)
-    detection: DetectionSettings = field(default_factory=DetectionSettings)
-    tracking: TrackSettings = field(default_factory=TrackSettings)
-    consensus: ConsensusSettings = field(default_factory=ConsensusSettings)
-    zones: tuple[Zone, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,16 +94,18 @@ class _Loaded:
 class Pipeline:
     """Takes frames in order, from one thread; ``use`` may be called from any.
 
-    ``wall_clock`` gives seconds since 1970, for the times that people read.
+    ``device`` is told in every sighting. ``wall_clock`` gives seconds since 1970, for the times that people read.
     """
 
     def __init__(
         self,
-        settings: PipelineSettings,
+        device: str,
+        settings: VisionSettings,
         on_sighting: Callable[[Sighting], None],
         *,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
+        self.device = device
         self.settings = settings
         self.counters = PipelineCounters()
         self._on_sighting = on_sighting
@@ -285,7 +273,7 @@ class Pipeline:
         if decision is None:
             return None
         name = f"{self._run}-{track}"
-        sighting = visit.sighting(self.settings.device, name, decision, upgrade=upgrade, ended=ended)
+        sighting = visit.sighting(self.device, name, decision, upgrade=upgrade, ended=ended)
         self.counters.sightings += first
         self._on_sighting(sighting)
         return sighting

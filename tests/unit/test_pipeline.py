@@ -13,7 +13,8 @@ import pytest
 from agent.camera.frame import Frame
 from agent.vision.cadence import DetectionSettings
 from agent.vision.classifier import load_model
-from agent.vision.pipeline import FrameResult, Pipeline, PipelineSettings
+from agent.vision.pipeline import FrameResult, Pipeline
+from agent.vision.settings import VisionSettings
 from agent.vision.zones import Zone
 from contract.errors import ReleaseError
 from contract.manifest import UNKNOWN, load_bundle
@@ -31,7 +32,8 @@ class Run:
         self.sightings: list[Sighting] = []
         clock = itertools.count(1_700_000_000)
         self.pipeline = Pipeline(
-            PipelineSettings("porch", **settings),
+            "porch",
+            VisionSettings(**settings),
             self.sightings.append,
             wall_clock=lambda: float(next(clock)),
         )
