@@ -3,6 +3,7 @@
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -39,6 +40,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def run(chosen: argparse.Namespace) -> int:
     """Run the story in a folder of its own, write the report, and leave nothing else behind."""
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: none of the house's programs is left behind
+        signal.signal(number, signal.default_int_handler)
     console = Console(highlight=False)
     begin = time.monotonic()
     inputs = fetch_inputs(console)

@@ -12,6 +12,7 @@ import paho.mqtt.client as mqtt
 from contract.broker import BrokerAddress, make_client
 from contract.errors import InputError
 from contract.messages import parse_message
+from contract.topics import Kind, split_device_topic, topic_kind
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Observer:
     """Listens to every topic of the house; reconnects by itself when the broker was away."""
 
     def __init__(self, port: int) -> None:
-        self.messages: dict[str, list[Message]] = defaultdict(list)  # by the topic's last part: update, sightings ...
+        self.messages: dict[str, list[Message]] = defaultdict(list)  # by what is said: update, sightings ...
         self.wrong: list[str] = []  # what was said and is no message of the protocol
         self._news = threading.Condition()
         self._client = make_client(BrokerAddress("127.0.0.1", port), f"observer-{port}")
@@ -57,13 +58,14 @@ class Observer:
         return found[-1].body if found else {}
 
     def _on_message(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
-        parts = message.topic.split("/")
         with self._news:
             try:
                 parse_message(message.topic, bytes(message.payload))
             except InputError as error:
                 self.wrong.append(f"{message.topic}: {error}")
                 return
-            body = json.loads(message.payload)
-            self.messages[parts[-1]].append(Message(time.monotonic(), parts[2], body))
+            if topic_kind(message.topic) is Kind.RELEASES:
+                return
+            device, kind = split_device_topic(message.topic)
+            self.messages[kind].append(Message(time.monotonic(), device, json.loads(message.payload)))
             self._news.notify_all()
