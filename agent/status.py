@@ -17,8 +17,8 @@ LOCKED = "locked"  # a command such as `install` is at work, or an agent that do
 def status(data: Path) -> dict[str, Any]:
     """Return the state of the device whose data folder is ``data``.
 
-    ``state`` is where the running agent is (watching, running, trial, probation), or that none runs; the rest says
-    what the next start finds. ``live`` is what the agent says of itself.
+    ``state`` is where the running agent is (watching, running, trial, probation), that none runs, or that something
+    else holds the folder; the rest says what the next start finds. ``live`` is what the agent says of itself.
 
     Raises:
         InputError: the state file is damaged (the next start rebuilds it).

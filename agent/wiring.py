@@ -4,8 +4,8 @@ Parts tell each other in a circle (a notice starts an update, an update swaps th
 gets its callbacks when it is made, and where the circle closes they are methods of ``Agent``, bound late.
 
 Threads: the main one watches; one updates; paho's talks to the broker; the camera's reads; one looks after an
-accelerator. What they share is the slots, the reporter and the accelerator (locked inside), and one offered model
-(locked inside ``RunningModel``).
+accelerator; two small ones answer `agent status` and wait for signals. What they share is the slots, the reporter and
+the accelerator (locked inside), and one offered model (locked inside ``RunningModel``).
 """
 
 import datetime as dt

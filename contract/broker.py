@@ -133,19 +133,23 @@ class Errand:
         self._await_answer()
         end_s = time.monotonic() + limit_s
         while not found and (left_s := end_s - time.monotonic()) > 0:
-            self.client.loop(left_s)
+            self._turn(left_s)
         return found[0] if found else None
 
-    def _await_answer(self) -> None:
+    def _turn(self, wait_s: float) -> None:
+        """Send and hear what there is; PeerError when the connection is gone and nothing was heard before."""
         from paho.mqtt.client import error_string
 
+        code = self.client.loop(wait_s)
+        if code and not self._answers:
+            raise PeerError(f"broker {self._broker}: {error_string(code)}")
+
+    def _await_answer(self) -> None:
         while not self._answers:
             left_s = self._end_s - time.monotonic()
             if left_s <= 0:
                 raise PeerError(f"broker {self._broker}: no answer within {self._limit_s:g} s")
-            code = self.client.loop(min(left_s, 1.0))
-            if code and not self._answers:
-                raise PeerError(f"broker {self._broker}: {error_string(code)}")
+            self._turn(min(left_s, 1.0))
         reason = self._answers.pop(0)
         if reason.is_failure:
             raise PeerError(f"broker {self._broker}: {reason}")

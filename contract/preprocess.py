@@ -1,6 +1,6 @@
 """Owns how a box in a frame becomes a model's input, in training and on the device alike; there is no second way.
 
-Refuses to find boxes and to run models. Needs numpy and OpenCV; of the contract the bundle runner alone imports it.
+Refuses to find boxes and to run models. Needs numpy and OpenCV, which the relay has not.
 """
 
 import cv2

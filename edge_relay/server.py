@@ -21,6 +21,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from contract.errors import KinwatchError, PeerError, StorageError, TrustError, one_line
 from contract.events import log_event
 from contract.files import json_bytes
+from contract.http.client import DEFAULT_LIMITS
 from contract.http.compression import GZIP, packed
 from edge_relay.catalog import Catalog
 from edge_relay.counters import Counters, Traffic, device_name, head_bytes, kind_of
@@ -32,7 +33,6 @@ IMMUTABLE = {"Cache-Control": "public, max-age=31536000, immutable", "Content-Ty
 CHANGING = {"Cache-Control": "no-cache", "Content-Type": "application/json"}
 VERSIONED = {**IMMUTABLE, "Content-Type": "application/json"}
 WAIT_S = 30.0  # for a fetch in progress; then 503, and the device's next request finds more of it here
-SLOWEST_BYTES_S = 8192  # with 60 s on top: a device that stopped reading does not keep a file open for ever
 RETRY_AFTER_S = "5"
 _TRAFFIC = web.RequestKey("traffic", Traffic)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -170,7 +170,7 @@ def _json_file(request: web.Request, data: bytes, headers: dict[str, str]) -> we
 async def _send(request: web.Request, response: CountedFile, size: int) -> web.StreamResponse:
     """Send the file now, inside the caller's hold; return up on a device that does not read."""
     try:
-        async with asyncio.timeout(60 + size / SLOWEST_BYTES_S):
+        async with asyncio.timeout(DEFAULT_LIMITS.body_s(size)):
             await response.prepare(request)
     except ConnectionError:
         log_event(logger, "device.left", logging.DEBUG, peer=request.remote, path=request.path)

@@ -14,13 +14,13 @@ import aiohttp
 
 from contract.errors import PeerError, TrustError, one_line
 from contract.events import log_event
+from contract.http.client import DEFAULT_LIMITS
 from contract.http.headers import sent_from
 from edge_relay.catalog import Item
 from edge_relay.counters import UpstreamTraffic
 
 logger = logging.getLogger("edge_relay.upstream")
 CHUNK_BYTES = 1 << 18
-SLOWEST_BYTES_S = 8192  # with 60 s on top: a site that drips is given up, and what came is kept for the next try
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -86,7 +86,7 @@ class Upstream:
         headers = {"Range": f"bytes={have}-"} if have else {}
         self._traffic.fetches += 1
         async with (
-            asyncio.timeout(60 + item.size / SLOWEST_BYTES_S),
+            asyncio.timeout(DEFAULT_LIMITS.body_s(item.size)),
             self._session.get(f"{self._url}/{item.path}", headers=headers, allow_redirects=False) as response,
         ):
             again = self._unusable(item, response, sink, have)

@@ -13,9 +13,8 @@ from contract.preprocess import Image
 
 STEP = 8  # every eighth row and column is looked at: 30,000 pixels of a Full HD picture
 EVERY_S = 0.25
-FRESH_S = (
-    2.0  # a picture that has not changed for so long is none of now: strong compression repeats one for a second
-)
+# A picture that has not changed for so long is none of now: strong compression repeats one for a second.
+FRESH_S = 2.0
 LEAST_SPREAD = 2.0  # standard deviation in grey levels; a dark room with a sensor's noise has more
 
 

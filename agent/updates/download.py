@@ -163,7 +163,8 @@ class Downloads:
             return start
         text = f"{self._url}: HTTP {answer.status} for content"
         if answer.status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            part.unlink(missing_ok=True)  # the part is longer than what is there: it is none of it
+            with disk_errors():
+                part.unlink(missing_ok=True)  # the part is longer than what is there: it is none of it
             raise _TryAgainError(text)
         if 400 <= answer.status < 500:
             raise PeerError(text)

@@ -76,13 +76,13 @@ class Visit:
         self.votes, made = decide(self.votes, settings, ended=ended)
         return (self.votes.decision if ended else made), bool(made and before)
 
-    def sighting(self, device: str, name: str, decision: Decision, *, upgrade: bool, ended: bool) -> Sighting:
-        """Return what to tell of the visit; ``name`` is its own, in every message of it."""
+    def sighting(self, device: str, visit: str, decision: Decision, *, upgrade: bool, ended: bool) -> Sighting:
+        """Return what to tell of the visit; ``visit`` is its own name, the same in every message of it."""
         assert self.best is not None  # a decision needs votes, and each came with a crop
         assert self.votes.electorate is not None
         return Sighting(
             device=device,
-            visit=name,
+            visit=visit,
             track=self.track,
             label=decision.label,
             name=self.votes.electorate.names.get(decision.label),

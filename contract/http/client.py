@@ -32,6 +32,10 @@ class HttpLimits:
     grace_s: float = 60.0  # for a body ...
     slowest_bytes_s: float = 8192.0  # ... and a second more for so many bytes that came
 
+    def body_s(self, size: int) -> float:
+        """Return how long a body may have taken when ``size`` bytes of it are there."""
+        return self.grace_s + size / self.slowest_bytes_s
+
 
 DEFAULT_LIMITS = HttpLimits()
 
@@ -134,12 +138,12 @@ class _PacedReader(io.RawIOBase):
         self._sock = sock
         self._file = sock.makefile("rb", buffering=0)
         self._limits = limits
-        self._limit_s, self._bytes_s = limits.header_s, float("inf")
+        self._in_body = False
         self._begin_s, self._count = time.monotonic(), 0
 
     def begin_body(self) -> None:
         """The headers are there: from now on the pace counts."""
-        self._limit_s, self._bytes_s = self._limits.grace_s, self._limits.slowest_bytes_s
+        self._in_body = True
         self._begin_s, self._count = time.monotonic(), 0
 
     def readable(self) -> bool:
@@ -148,7 +152,7 @@ class _PacedReader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         """Read what comes next; TimeoutError when nothing does, or when the whole has taken too long."""
-        allowed_s = self._limit_s + self._count / self._bytes_s
+        allowed_s = self._limits.body_s(self._count) if self._in_body else self._limits.header_s
         left_s = self._begin_s + allowed_s - time.monotonic()
         try:
             if left_s > 0:
