@@ -6,8 +6,8 @@ picture worth the name, it is let go of and begun anew, for ever and with pauses
 passes.
 What ends the program is a file's end or damage alone.
 
-Tried with files, and with RTSP and HTTP servers on the same machine. No V4L2 device was at hand: USB cameras should
-work as written. CSI cameras do not work through V4L2 (they need libcamera).
+Tried with files, with RTSP and HTTP servers on the same machine, and with GStreamer's test pictures. No V4L2 device,
+CSI camera or Jetson was at hand: they should work as written.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from agent.camera.frame import Frame, FrameSource
 from agent.camera.live_pictures import LivePictures
 from agent.camera.picture_check import PictureCheck
 from agent.camera.settings import CameraSettings, SourceKind
-from agent.camera.sources import Opener, opener
+from agent.camera.sources import DECODED, Opener, opener
 from agent.camera.state import CameraState, CameraStatus, StateTeller
 from contract.errors import KinwatchError, PeerError, one_line
 from contract.video.child import program
@@ -147,7 +147,7 @@ class Camera:
             self._teller.change(CameraState(self._check.state))
         index = picture.number if self._is_file else sequence
         live = self._check.live(now)
-        return Frame(picture.pixels, index, sequence, now, loop, picture.time_s, live)
+        return Frame(picture.pixels, index, sequence, now, loop, picture.time_s, live, picture.large)
 
     def _put(self, frame: Frame) -> None:
         with self._changed:
@@ -162,10 +162,11 @@ def open_camera(settings: CameraSettings, on_state: Callable[[CameraStatus], Non
     """Open what ``settings.source`` names. A stream or device may be absent: it is waited for, once frames are read.
 
     Raises:
-        InputError: no such file, an empty file, or a file that is no video; or ffmpeg is not installed.
+        InputError: no such file, an empty file, or a file that is no video; or ffmpeg is needed and not installed.
         PeerError: the decoder died on the file.
     """
-    program("ffmpeg")
+    if settings.kind in DECODED:
+        program("ffmpeg")
     open_source = opener(settings)
     first = open_source() if settings.kind is SourceKind.FILE else None
     return Camera(open_source, settings, first=first, on_state=on_state)

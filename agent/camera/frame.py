@@ -1,8 +1,7 @@
 """Owns what a camera hands on, a ``Frame``, and what it takes frames from, a ``FrameSource``. Refuses to read one.
 
-Whatever gives pictures is a ``FrameSource``: today an ffmpeg child (``contract.video``) for files, streams and V4L2.
-A Raspberry Pi's CSI camera (picamera2) or a Jetson's (GStreamer) is another class with these four members, made by
-``agent.camera.sources``; neither is written, for no such hardware was at hand.
+Whatever gives pictures is a ``FrameSource``: an ffmpeg child (``contract.video``) for files, streams and V4L2, and a
+``ChildSource`` for a Raspberry Pi's CSI camera (picamera2) and for GStreamer, a Jetson's camera among them.
 """
 
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ class Frame:
     ``image``: height x width x 3, uint8, BGR. ``index``: number in the file, from 0 (else: as ``sequence``).
     ``sequence``: number since the camera opened, over all loops, dropped frames counted. ``time_s``: when it was
     read, monotonic. ``loop_count``: how often the file began again. ``position_s``: its time in the file or
-    connection. ``live``: whether it is a picture of something, and of now.
+    connection. ``live``: whether it is a picture of something, and of now. ``large``: the same moment in more detail,
+    where a camera gives both: people are found on ``image`` and cut out of ``large``.
     """
 
     image: Image
@@ -30,6 +30,7 @@ class Frame:
     loop_count: int = 0
     position_s: float = 0.0
     live: bool = True
+    large: Image | None = None
 
 
 class FrameSource(Protocol):

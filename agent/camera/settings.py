@@ -4,6 +4,7 @@ No text that leaves this module holds a password; ``shown`` is the source as a p
 """
 
 import re
+import shlex
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 from contract.video.inputs import STREAM_FORMATS, without_credentials
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+LAST_CAMERA = 15
 
 
 class SourceKind(StrEnum):
@@ -20,13 +22,17 @@ class SourceKind(StrEnum):
     FILE = "file"
     DEVICE = "device"
     STREAM = "stream"
+    CSI = "csi"
+    JETSON = "jetson"
+    GSTREAMER = "gst"
 
 
 @dataclass(frozen=True)
 class CameraSettings:
     """Where frames come from. ``width``, ``height`` and ``fps`` are wishes to a device; 0 leaves them to it."""
 
-    source: str = field(default="/dev/video0", repr=False)  # or rtsp://, rtsps://, http://, https://, or a video file
+    # An address (rtsp, rtsps, http, https), csi:N, jetson:N, gst:PIPELINE, a device, or a video file.
+    source: str = field(default="/dev/video0", repr=False)
     user: str = ""  # of a stream
     password: str = field(default="", repr=False)  # likewise; any signs
     pace: float = 1.0  # files only: times real time; 0 is as fast as the consumer takes them, none dropped
@@ -52,6 +58,10 @@ class CameraSettings:
             raise ValueError("frozen_s must be above 0")
         if self.kind is SourceKind.STREAM:
             _check_address(self.source)
+        if self.kind is SourceKind.GSTREAMER:
+            _check_pipeline(self.place)
+        if self.kind in (SourceKind.CSI, SourceKind.JETSON):
+            _check_number(self.source, self.place)
         if self.user and (self.kind is not SourceKind.STREAM or "@" in urlsplit(self.source).netloc):
             raise ValueError(
                 "user and password are for a stream, and stand in its address or in their keys, not both"
@@ -61,14 +71,24 @@ class CameraSettings:
 
     @property
     def kind(self) -> SourceKind:
-        """What the source is: an address, a path below /dev, or any other path."""
+        """What the source is: csi:, jetson:, gst:, an address, a path below /dev, or any other path."""
+        before = self.source.partition(":")[0]
+        if before in (SourceKind.CSI, SourceKind.JETSON, SourceKind.GSTREAMER):
+            return SourceKind(before)
         if _SCHEME.match(self.source):
             return SourceKind.STREAM
         return SourceKind.DEVICE if Path(self.source).is_relative_to("/dev") else SourceKind.FILE
 
     @property
+    def place(self) -> str:
+        """What stands after csi:, jetson: or gst:."""
+        return self.source.partition(":")[2]
+
+    @property
     def shown(self) -> str:
-        """The source without its password."""
+        """The source without its password; of a pipeline its first element, for any word of it may hold one."""
+        if self.kind is SourceKind.GSTREAMER:
+            return f"gst:{self.place.split()[0]}"
         return without_credentials(self.source) if self.kind is SourceKind.STREAM else self.source
 
     @property
@@ -77,6 +97,24 @@ class CameraSettings:
         secret = urlsplit(self.source).netloc.rpartition("@")[0] if self.kind is SourceKind.STREAM else ""
         user, _, password = secret.partition(":")
         return (unquote(user), unquote(password)) if user else (self.user, self.password)
+
+
+def _check_number(source: str, number: str) -> None:
+    """Refuse what is no number of a camera; ValueError."""
+    if not (number.isascii() and number.isdigit() and int(number) <= LAST_CAMERA):
+        raise ValueError(
+            f"source: {source} is no camera: {source.partition(':')[0]}: and its number, 0 for the first"
+        )
+
+
+def _check_pipeline(pipeline: str) -> None:
+    """Refuse what no shell could split into words; ValueError, never with what may be a password."""
+    try:
+        words = shlex.split(pipeline)
+    except ValueError:
+        words = []
+    if not words or not pipeline.isprintable():
+        raise ValueError("source: gst: and a GStreamer pipeline without its sink, quoted as in a shell")
 
 
 def _check_address(source: str) -> None:

@@ -247,8 +247,8 @@ class Pipeline:
         return made
 
     def _shot(self, frame: Frame, track: Track, loaded: _Loaded) -> Shot:
-        box = _whole_pixels(track.box)
-        image = crop(frame.image, box, loaded.model.manifest.preprocess.context)
+        box, whole = _whole_pixels(track.box), frame.image if frame.large is None else frame.large
+        image = crop(whole, _at_size(track.box, frame.image, whole), loaded.model.manifest.preprocess.context)
         return Shot(image, detail(image, box[3] / frame.image.shape[0]), frame.index, box)
 
     def _classify(self, visit: Visit, time_s: float, loaded: _Loaded) -> None:
@@ -287,6 +287,12 @@ class Pipeline:
             self._motion = people or (self.settings.detection.other_motion and look.open)
         self.counters.motion_frames += self._motion
         return self._motion
+
+
+def _at_size(box: Region, image: Image, whole: Image) -> Box:
+    """Return where ``box`` of ``image`` is on ``whole``, the same picture in another size."""
+    wider, higher = whole.shape[1] / image.shape[1], whole.shape[0] / image.shape[0]
+    return _whole_pixels((box[0] * wider, box[1] * higher, box[2] * wider, box[3] * higher))
 
 
 def _whole_pixels(box: Region) -> Box:

@@ -63,7 +63,12 @@ def zone_of(zones: Sequence[Zone], box: Region, frame: tuple[int, ...]) -> str |
 def masked(frames: Iterable[Frame | None], masks: Sequence[Mask]) -> Iterator[Frame | None]:
     """Return the frames with every mask made black; None, which says that time passes, stays."""
     for frame in frames:
-        yield replace(frame, image=blackened(frame.image, masks)) if frame and masks else frame
+        yield _masked(frame, masks) if frame and masks else frame
+
+
+def _masked(frame: Frame, masks: Sequence[Mask]) -> Frame:
+    large = None if frame.large is None else blackened(frame.large, masks)
+    return replace(frame, image=blackened(frame.image, masks), large=large)
 
 
 def blackened(image: Image, masks: Sequence[Mask]) -> Image:

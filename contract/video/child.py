@@ -1,4 +1,4 @@
-"""Owns one ffmpeg child: its limits, its pipes, waiting with a limit, its end. Refuses to know of pictures.
+"""Owns one child that gives pictures, ffmpeg mostly: limits, pipes, waits, its end. Refuses to know of pictures.
 
 Whoever fills a camera's stream writes to ffmpeg's decoders. So they run here alone: in a process without a way to
 write files, with bounded memory, which ends with the thread that started it and costs nothing but a new one.
@@ -21,6 +21,9 @@ from contract.errors import InputError, PeerError
 ADDRESS_SPACE_BYTES = 2 << 30  # ffmpeg maps 0.5 GB before it reads a byte; 4K in two threads took 0.9
 PIPE_BYTES = 1 << 20  # a picture in a few reads
 MOST_WORDS_BYTES = 4096  # of the last thing it said
+# Of what decodes foreign bytes; of what is a camera's own driver, which maps and writes memory as files.
+DECODER_LIMITS = (f"--as={ADDRESS_SPACE_BYTES}", "--core=0", "--fsize=0", "--nofile=256")
+DRIVER_LIMITS = ("--core=0", "--nofile=1024")
 LONGEST_POLL_S = 3600.0
 END_LIMIT_S = 2.0  # for a killed child, which may wait for a driver
 _SECRET = re.compile(r"//[^/@\s]*@")  # a user and a password in an address
@@ -53,21 +56,21 @@ def _plain(line: str) -> str:
     return _SECRET.sub("//", _SOURCE.sub("", _WHERE.sub("", line)))
 
 
-def program(name: str) -> str:
-    """Return where ffmpeg's ``name`` is; InputError when it is not installed."""
+def program(name: str, package: str = "ffmpeg") -> str:
+    """Return where the program ``name`` of the apt package is; InputError when it is not installed."""
     path = shutil.which(name)
     if path is None:
-        raise InputError(f"{name} is not installed: apt-get install ffmpeg")
+        raise InputError(f"{name} is not installed: apt-get install {package}")
     return path
 
 
-def limited(command: Sequence[str]) -> list[str]:
+def limited(command: Sequence[str], limits: Sequence[str] = DECODER_LIMITS) -> list[str]:
     """Return ``command`` under limits: memory, no files written, and an end with the thread that starts it.
 
     util-linux's own programs set them: code of ours between fork and exec may hang in a program with threads.
     """
-    limits = (f"--as={ADDRESS_SPACE_BYTES}", "--core=0", "--fsize=0", "--nofile=256")
-    return [program("setpriv"), "--pdeathsig", "KILL", program("prlimit"), *limits, *command]
+    setpriv, prlimit = program("setpriv", "util-linux"), program("prlimit", "util-linux")
+    return [setpriv, "--pdeathsig", "KILL", prlimit, *limits, *command]
 
 
 def environment() -> dict[str, str]:
@@ -81,12 +84,12 @@ class Child:
     ``said``: its complaints so far. ``words`` goes to its stdin, and then the end.
     """
 
-    def __init__(self, command: Sequence[str], words: bytes = b"") -> None:
+    def __init__(self, command: Sequence[str], words: bytes = b"", *, limits: Sequence[str] = DECODER_LIMITS) -> None:
         self.said = Complaints()
         self._rest = b""
         self._killed = False
         self._process = subprocess.Popen(
-            limited(command),
+            limited(command, limits),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -36,11 +36,13 @@ class Picture:
     """``pixels``: height x width x 3, uint8, BGR, upright. ``time_s``: the source's own time, from its start.
 
     ``number``: from 0, of a file as its container counts, so that a picture that is damaged keeps its number.
+    ``large``: the same moment in more detail, from a source that gives both.
     """
 
     pixels: Image
     time_s: float
     number: int
+    large: Image | None = None
 
 
 class VideoReader:

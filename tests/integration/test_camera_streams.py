@@ -1,71 +1,15 @@
 """Cameras on loopback absent, killed, paused, frozen or of garbage: always back, and nothing is left over."""
 
-import os
 import threading
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
-from agent.camera.camera import Camera, open_camera
-from agent.camera.frame import Frame
-from agent.camera.settings import CameraSettings
 from agent.camera.state import CameraState
 from tests.camera_servers import SIDEWAYS, SIZE, CameraServer
+from tests.watched import BACK_S, QUICK, Watched, children, descriptors, kill_all, read
 
-NOTICED_S, BACK_S = 10.0, 15.0
 SECRET = ("cam", "p@ss:w/rd#1?% 'x'")
-QUICK = {"stalled_s": 0.5, "give_up_s": 1.0}
-
-
-class Watched:
-    """A camera that is read all the time, as the main loop does."""
-
-    def __init__(self, url: str, credentials: tuple[str, str] = ("", ""), **settings: float) -> None:
-        self.states: list[CameraState] = []
-        self.waits = 0
-        self._frames: list[Frame] = []
-        self._news = threading.Condition()
-        asked = CameraSettings(url, *credentials, **settings)  # type: ignore[arg-type]
-        self.camera: Camera = open_camera(asked, lambda status: self.states.append(status.state))
-        self._thread = threading.Thread(target=self._watch)
-
-    def __enter__(self) -> "Watched":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.camera.stop()
-        self._thread.join(10)
-        assert not self._thread.is_alive()
-
-    def _watch(self) -> None:
-        with self.camera:
-            for frame in self.camera.frames_or_waits():
-                with self._news:
-                    self._frames = [frame] if frame else self._frames
-                    self.waits += frame is None
-                    self._news.notify_all()
-
-    def until(self, wanted: Callable[[Frame], bool], limit_s: float) -> Frame:
-        """Wait for a frame that is ``wanted``, of those after now; return it."""
-        begin_s = time.monotonic()
-        with self._news:
-            found = self._news.wait_for(
-                lambda: self._frames and self._frames[0].time_s > begin_s and wanted(self._frames[0]), limit_s
-            )
-            assert found, f"not within {limit_s} s: {self.camera.status}"
-            return self._frames[0]
-
-    def live(self, limit_s: float = BACK_S) -> Frame:
-        """Wait for a live frame."""
-        return self.until(lambda frame: frame.live, limit_s)
-
-    def state(self, wanted: CameraState, limit_s: float = NOTICED_S) -> None:
-        """Wait until the camera has been told to be in the state ``wanted``."""
-        with self._news:
-            assert self._news.wait_for(lambda: self.camera.status.state is wanted, limit_s), self.camera.status
 
 
 @pytest.fixture(params=["http", "rtsp"])
@@ -170,30 +114,3 @@ def test_twenty_reconnects_leave_no_thread_descriptor_or_child(mjpeg: CameraServ
         after = (threading.active_count(), descriptors(), len(children()))
         assert after == before
     assert children() == []
-
-
-def children() -> list[int]:
-    """Return the decoders that this process has started and that live."""
-    text = ""
-    for task in Path("/proc/self/task").iterdir():
-        text += " " + read(f"{task}/children")
-    found = {int(pid) for pid in text.split()}
-    return sorted(pid for pid in found if "nut" in read(f"/proc/{pid}/cmdline").split("\0"))
-
-
-def descriptors() -> int:
-    """Return how many files this process has open."""
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-def kill_all(pids: list[int]) -> None:
-    for pid in pids:
-        os.kill(pid, 9)
-
-
-def read(path: str) -> str:
-    """Return what a file of /proc says, or nothing when its process is gone."""
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""

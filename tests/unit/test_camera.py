@@ -12,7 +12,7 @@ from agent.camera.camera import Camera, open_camera
 from agent.camera.connections import Connections
 from agent.camera.frame import Frame
 from agent.camera.picture_check import PictureCheck, PictureState
-from agent.camera.settings import CameraSettings
+from agent.camera.settings import CameraSettings, SourceKind
 from agent.camera.state import CameraState, CameraStatus, StateTeller, read_status, write_status
 from contract.config import load_config
 from contract.errors import ConfigError, InputError, PeerError
@@ -295,6 +295,12 @@ def test_states_are_told_once_and_kept(tmp_path: Path, caplog: pytest.LogCapture
         'source="rtsp://cam:hushhush@camera/1"\nuser="cam"\npassword="hushhush"',
         'source="/dev/video0"\nuser="cam"',
         'source="rtsp://camera/1"\npassword="hushhush"',
+        'source="csi:"',
+        'source="csi:front"',
+        'source="jetson:99"',
+        'source="gst:"',
+        'source="gst:rtspsrc location=\'rtsp://cam:hushhush@camera/1"',
+        'source="csi:0"\nuser="cam"',
     ],
 )
 def test_the_settings_are_strict_and_tell_no_password(tmp_path: Path, text: str) -> None:
@@ -311,6 +317,23 @@ def test_a_password_has_any_signs_and_is_never_shown(secret: str) -> None:
     assert settings.credentials == ("cam", secret)
     assert settings.shown == "rtsp://camera/1"
     assert secret not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "shown"),
+    [
+        ("csi:0", SourceKind.CSI, "csi:0"),
+        ("jetson:1", SourceKind.JETSON, "jetson:1"),
+        ("gst:rtspsrc user-pw=hushhush ! decodebin", SourceKind.GSTREAMER, "gst:rtspsrc"),
+        ("./csi:0", SourceKind.FILE, "./csi:0"),
+    ],
+)
+def test_drivers_are_named_before_a_colon_and_of_a_pipeline_the_first_element_is_shown(
+    source: str, kind: SourceKind, shown: str
+) -> None:
+    settings = CameraSettings(source)
+    assert (settings.kind, settings.shown) == (kind, shown)
+    assert "hushhush" not in repr(settings)
 
 
 def test_an_address_may_hold_user_and_password() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 
 from agent.camera.frame import Frame
@@ -248,6 +249,20 @@ def test_a_visit_is_one_sighting_at_any_resolution(scale: float) -> None:
     [told], [usual] = run.visits, visit(10)[0].visits
     assert (told.first_frame, told.last_frame, told.crops) == (usual.first_frame, usual.last_frame, usual.crops)
     assert told.picture == (scale * usual.picture[0], scale * usual.picture[1])
+
+
+def test_people_are_found_on_the_small_picture_and_cut_out_of_the_large_one() -> None:
+    run, model = Run(), sees()
+    run.pipeline.use(model, "a")
+    for small, large in zip(passage(10), passage(10, scale=3.0), strict=True):
+        run.pipeline.step(dataclasses.replace(small, large=large.image))
+    usual, crops = visit(10)
+    assert run.visits[0].box == usual.visits[0].box
+    assert run.visits[0].picture == usual.visits[0].picture
+    assert len(model.crops) == len(crops.crops)
+    for large_crop, crop in zip(model.crops, crops.crops, strict=True):
+        assert np.divide(large_crop.shape[:2], crop.shape[:2]) == pytest.approx((3.0, 3.0), rel=0.06)
+        assert large_crop.mean((0, 1)) == pytest.approx(crop.mean((0, 1)), abs=6.0)
 
 
 def test_an_empty_room_is_looked_at_seldom_and_who_sits_there_from_the_start_is_found() -> None:

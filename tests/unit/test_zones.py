@@ -1,6 +1,7 @@
 """agent.vision.zones and hours: where and when the agent looks."""
 
 import datetime as dt
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,13 @@ def test_a_mask_is_black_before_anything_sees_the_frame() -> None:
     assert not seen.image[:, :190].any()
     assert np.array_equal(seen.image[:, 194:], frame.image[:, 194:])
     assert (seen.index, seen.time_s) == (frame.index, frame.time_s)
+
+
+def test_a_mask_is_black_on_the_large_picture_too() -> None:
+    frame = next(iter(passage(10)))
+    [seen] = masked([replace(frame, large=np.full((1080, 1920, 3), 9, np.uint8))], (Mask(LEFT),))
+    assert not seen.large[:, :950].any()
+    assert (seen.large[:, 970:] == 9).all()
 
 
 def test_without_a_mask_a_frame_is_the_cameras_own() -> None:
