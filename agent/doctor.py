@@ -17,6 +17,7 @@ from pathlib import Path
 
 from agent import live
 from agent.camera.settings import SourceKind
+from agent.camera.sources import DECODED
 from agent.clock import WRITTEN, is_set
 from agent.config import AgentConfig
 from agent.updates.disk import free_bytes
@@ -31,6 +32,7 @@ from contract.messages import DeviceStatus, Presence
 from contract.release import DEVICE_HEADER
 from contract.topics import status_topic
 from contract.trust import TrustedSite
+from contract.video.version import check_ffmpeg
 
 LIMIT_S = 5.0
 RETAINED_S = 1.0  # a broker sends what it keeps at once
@@ -158,6 +160,12 @@ def _accelerator_of(told: object) -> str:
     return f"the agent that runs here has it: {told['state']}, {told['faults']} faults since its start"
 
 
+def _decoder(config: AgentConfig) -> str:
+    if config.camera.kind not in DECODED:
+        return f"{config.camera.shown} needs none"
+    return f"ffmpeg {check_ffmpeg()}"
+
+
 def _camera(config: AgentConfig) -> str:
     running = live.ask(config.data)
     if running is not None:
@@ -254,6 +262,10 @@ _CHECKS: dict[str, tuple[Callable[[AgentConfig], str], str]] = {
         "set it: let the network do it (timedatectl set-ntp true), or date -s; times are wrong until then",
     ),
     "runtime": (_runtime, "pip install 'kinwatch[agent]' in the agent's own environment"),
+    "decoder": (
+        _decoder,
+        "apt-get install ffmpeg; where that is older, take another one, or a camera by `jetson:` or `gst:`",
+    ),
     "accelerator": (
         _accelerator,
         "look at [runtime] library, the device's cable and power, and whether this user may use it (group plugdev)",

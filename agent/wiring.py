@@ -21,7 +21,7 @@ from typing import Any
 from agent.camera.camera import Camera
 from agent.clock import is_set
 from agent.config import AgentConfig
-from agent.home.metrics import StageTimes
+from agent.home.metrics import CameraRate, StageTimes
 from agent.home.reporter import Reporter
 from agent.live import Live
 from agent.pause import PauseSwitch
@@ -104,6 +104,7 @@ class Agent:
         )
         self.schedule = UpdateSchedule(installer, config.relay.poll_s)
         self._times = StageTimes()
+        self._camera_rate = CameraRate()
         self._started_s = time.monotonic()
         self._switch = PauseSwitch(config.data)
         self._paused = False
@@ -200,4 +201,5 @@ class Agent:
         version = held.version if held else None
         told = self._accelerator_status() or {}
         metrics = replace(metrics, accelerator=told.get("state"), accelerator_faults=told.get("faults"))
-        self.reporter.metrics(replace(metrics, version=version, slot=slot, dropped=camera.dropped))
+        health = self._camera_rate.health(camera)
+        self.reporter.metrics(replace(metrics, version=version, slot=slot, dropped=camera.dropped, camera=health))

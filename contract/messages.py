@@ -137,12 +137,37 @@ class UpdateStatus:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CameraHealth:
+    """How a device's camera does: its state, and ``restarts`` (connections begun anew) since the agent's start.
+
+    ``fps``: pictures a second that it gave since the last message. ``lost``: pictures since the start that were
+    damaged, or came faster than they were looked at.
+    """
+
+    state: str
+    fps: float
+    lost: int
+    restarts: int
+
+    @staticmethod
+    def of(fields: Fields) -> "CameraHealth":
+        """Read a member of a payload; a state that a later agent knows is one."""
+        return CameraHealth(
+            state=fields.name("state"),
+            fps=fields.number("fps", 0),
+            lost=fields.integer("lost"),
+            restarts=fields.integer("restarts"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Metrics:
     """What a device counted and measured: means since its last message, and ``frames`` and ``crops`` since its start.
 
     ``temperature_c`` and the times of the stages are left out where nothing was measured. ``version`` and ``slot``
     are of the running release, None without one; ``dropped`` counts frames that came too fast. ``accelerator`` (its
-    state; ``failed``: the processor answers) and ``accelerator_faults``, since the start, are left out where none is.
+    state; ``failed``: the processor answers) and ``accelerator_faults``, since the start, are left out where none is. ``camera`` is
+    left out by older agents.
     """
 
     fps: float
@@ -159,12 +184,13 @@ class Metrics:
     dropped: int = 0
     accelerator: str | None = None
     accelerator_faults: int | None = None
+    camera: CameraHealth | None = None
 
     def encode(self) -> bytes:
         """Return the payload."""
+        fields = {**vars(self), "camera": self.camera and vars(self.camera)}
         always = ("version", "slot")
-        left_out = {key for key, value in vars(self).items() if value is None and key not in always}
-        return _encode(**{key: value for key, value in vars(self).items() if key not in left_out})
+        return _encode(**{key: value for key, value in fields.items() if value is not None or key in always})
 
     @staticmethod
     def parse(payload: bytes) -> "Metrics":
@@ -185,6 +211,7 @@ class Metrics:
             dropped=fields.integer("dropped"),
             accelerator=_optional(fields, "accelerator", fields.name),
             accelerator_faults=_optional(fields, "accelerator_faults", fields.integer),
+            camera=_optional(fields, "camera", lambda key: CameraHealth.of(fields.object(key))),
         )
 
 

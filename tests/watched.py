@@ -25,7 +25,7 @@ class Watched:
         source: str,
         credentials: tuple[str, str] = ("", ""),
         open_source: Opener | None = None,
-        **settings: float,
+        **settings: float | str,
     ) -> None:
         self.states: list[CameraState] = []
         self.waits = 0

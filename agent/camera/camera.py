@@ -25,8 +25,8 @@ from agent.camera.settings import CameraSettings, SourceKind
 from agent.camera.sources import DECODED, Opener, opener
 from agent.camera.state import CameraState, CameraStatus, StateTeller
 from contract.errors import KinwatchError, PeerError, one_line
-from contract.video.child import program
 from contract.video.reader import Picture
+from contract.video.version import check_ffmpeg
 
 logger = logging.getLogger("agent.camera")
 WAIT_S = 1.0  # between two words to a consumer that time passes
@@ -34,7 +34,10 @@ END_LIMIT_S = 5.0  # for the reader's thread, after its child was killed
 
 
 class Camera:
-    """Frames, one by one: iterate over it, within ``with``. ``dropped`` counts frames that came too early.
+    """Frames, one by one: iterate over it, within ``with``.
+
+    ``pictures`` counts what the source gave; ``dropped`` those of them that came too early for whoever iterates;
+    ``damaged`` those of a file that could not be given.
 
     ``open_source`` is called again after each failure, and for each loop of a file; ``first`` is open already.
     ``on_state`` hears of each change of ``status``, from any thread.
@@ -56,9 +59,10 @@ class Camera:
         self._check = PictureCheck(settings.frozen_s)
         self._changed = threading.Condition()
         self._waiting: Frame | None = None
+        self._next = (0, 0)  # of a file: how often it began again, and the number of the picture to come
         self._ended = False
         self._failure: KinwatchError | None = None
-        self.dropped = 0
+        self.pictures = self.dropped = self.damaged = 0
         self._thread = threading.Thread(target=self._read_all, name="camera", daemon=True)
 
     def __enter__(self) -> "Camera":
@@ -74,6 +78,11 @@ class Camera:
     def status(self) -> CameraStatus:
         """Where the camera stands."""
         return self._teller.status
+
+    @property
+    def restarts(self) -> int:
+        """How often the source was begun anew; of a file, its loops."""
+        return max(0, self._connections.count - 1)
 
     def stop(self) -> None:
         """End the iteration; may be called from any thread."""
@@ -142,9 +151,12 @@ class Camera:
 
     def _frame(self, sequence: int, loop: int, picture: Picture) -> Frame:
         now = time.monotonic()
+        self.pictures += 1
         self._check.look(picture.pixels, now)
         if self._is_file:
             self._teller.change(CameraState(self._check.state))
+            self.damaged += max(0, picture.number - self._next[1]) if self._next[0] == loop else picture.number
+            self._next = (loop, picture.number + 1)
         index = picture.number if self._is_file else sequence
         live = self._check.live(now)
         return Frame(picture.pixels, index, sequence, now, loop, picture.time_s, live, picture.large)
@@ -162,11 +174,12 @@ def open_camera(settings: CameraSettings, on_state: Callable[[CameraStatus], Non
     """Open what ``settings.source`` names. A stream or device may be absent: it is waited for, once frames are read.
 
     Raises:
-        InputError: no such file, an empty file, or a file that is no video; or ffmpeg is needed and not installed.
+        InputError: no such file, an empty file, or a file that is no video; or ffmpeg is needed, and none
+            or an older one is installed.
         PeerError: the decoder died on the file.
     """
     if settings.kind in DECODED:
-        program("ffmpeg")
+        check_ffmpeg()
     open_source = opener(settings)
     first = open_source() if settings.kind is SourceKind.FILE else None
     return Camera(open_source, settings, first=first, on_state=on_state)

@@ -1,17 +1,12 @@
 """Owns one connection to a source at a time, which another thread may cut off. Refuses to begin anew by itself."""
 
 import contextlib
-import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 
+from agent.camera.decoder_words import DecoderWords
 from agent.camera.frame import FrameSource
-from contract.events import log_event
-from contract.video.child import Complaints
-
-logger = logging.getLogger("agent.camera")
-NEWS_S, AGAIN_S = 60.0, 3600.0  # between two lines about decoders: other words, the same words
+from contract.video.reader import Picture
 
 
 class Connections:
@@ -27,8 +22,7 @@ class Connections:
         self._guard = threading.Lock()
         self._source: FrameSource | None = None
         self._over = threading.Event()
-        self._lines, self._told = 0, ""
-        self._told_s: float | None = None
+        self._words = DecoderWords(name)
         self.count = 0
 
     @property
@@ -66,18 +60,17 @@ class Connections:
             with self._guard:
                 self._source = None
             source.close()
-            self._tell(source.said)
+            self._words.hear(source.said, ended=True)
 
-    def _tell(self, said: Complaints) -> None:
-        """Say how much decoders complained since the last time: soon when it is news, else seldom."""
-        self._lines += said.count
-        now = time.monotonic()
-        due_s = NEWS_S if said.first != self._told else AGAIN_S
-        if said.count and (self._told_s is None or now - self._told_s >= due_s):
-            log_event(
-                logger, "camera.decoder", logging.WARNING, source=self.name, lines=self._lines, first=said.first
-            )
-            self._lines, self._told, self._told_s = 0, said.first, now
+    def read(self, source: FrameSource, limit_s: float) -> Picture | None:
+        """Return the next picture of ``source``, and hear what its decoder complains about meanwhile.
+
+        Raises:
+            as ``FrameSource.read``.
+        """
+        picture = source.read(limit_s)
+        self._words.hear(source.said)
+        return picture
 
     def close(self) -> None:
         """Let go of ``first`` if it was never read."""

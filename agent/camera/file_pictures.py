@@ -42,7 +42,7 @@ def _once(connections: Connections) -> Iterator[Picture]:
     while True:
         try:
             with connections.open() as source:
-                while (picture := source.read(PICTURE_S)) is not None:
+                while (picture := connections.read(source, PICTURE_S)) is not None:
                     if picture.number > after:
                         after, deaths = picture.number, 0
                         yield picture

@@ -35,6 +35,7 @@ class CameraSettings:
     source: str = field(default="/dev/video0", repr=False)
     user: str = ""  # of a stream
     password: str = field(default="", repr=False)  # likewise; any signs
+    ca: str = ""  # of https: a file of certificates that vouch for the camera's; without it any will do
     pace: float = 1.0  # files only: times real time; 0 is as fast as the consumer takes them, none dropped
     loop: bool = False  # files only
     width: int = 0
@@ -66,6 +67,10 @@ class CameraSettings:
             raise ValueError(
                 "user and password are for a stream, and stand in its address or in their keys, not both"
             )
+        if self.ca and not self.source.lower().startswith("https://"):
+            raise ValueError("ca is for https: ffmpeg does not look at the certificate of an rtsps camera")
+        if self.ca and not (self.ca.startswith("/") and self.ca.isprintable()):
+            raise ValueError("ca must be the whole path of a file, from / on")
         if self.password and not self.user:
             raise ValueError("password needs user")
 

@@ -31,7 +31,7 @@ def opener(settings: CameraSettings) -> Opener:
         case SourceKind.GSTREAMER:
             return lambda: gstreamer_source(settings.shown, settings.place)
         case SourceKind.STREAM:
-            return lambda: VideoReader(stream_input(settings.source, *settings.credentials))
+            return lambda: VideoReader(stream_input(settings.source, *settings.credentials, settings.ca))
 
 
 def _device(settings: CameraSettings) -> FrameSource:

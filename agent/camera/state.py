@@ -1,6 +1,7 @@
 """Owns the state that a camera is in, as events, and as one small file for `agent status`. Refuses to act on it.
 
 starting ──► live ──► stalled (no picture) ──► lost (let go of, begun anew, for ever) ──► live
+               ├────► refused (user or password; begun anew, seldom) ──► live
                └────► frozen, black (pictures without worth; begun anew, seldom) ──► live
 """
 
@@ -30,8 +31,12 @@ class CameraState(StrEnum):
     LIVE = "live"
     STALLED = "stalled"
     LOST = "lost"
+    REFUSED = "refused"
     FROZEN = "frozen"
     BLACK = "black"
+
+
+_ABSENT = (CameraState.LOST, CameraState.REFUSED)
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,8 @@ class StateTeller:
         """Go to ``state``; nothing happens when the camera is in it."""
         with self._guard:
             before = self.status.state
-            if state is before or (before is CameraState.LOST and state is CameraState.STALLED):
-                return  # a camera that is lost gives no picture: no news
+            if state is before or (before in _ABSENT and state is CameraState.STALLED):
+                return  # a camera that is absent gives no picture: no news
             self.status = CameraStatus(state, _now(), reason, restarts)
             self._tell(before)
             self._on_change(self.status)

@@ -1,10 +1,12 @@
-"""Owns what the metrics message says of the machine and the pipeline. Refuses to send it."""
+"""Owns what the metrics message says of the machine, the camera and the pipeline. Refuses to send it."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from contract.messages import Metrics
+from agent.camera.camera import Camera
+from contract.messages import CameraHealth, Metrics
 
 _THERMAL = Path("/sys/class/thermal/thermal_zone0/temp")
 
@@ -30,6 +32,21 @@ class StageTimes:
             tracking_ms=mean("tracking_ms", "looks"),
             classify_ms=mean("classify_ms", "crops"),
         )
+
+
+class CameraRate:
+    """Knows how many pictures a camera gave between two calls."""
+
+    def __init__(self) -> None:
+        self._pictures, self._since_s = 0, time.monotonic()
+
+    def health(self, camera: Camera) -> CameraHealth:
+        """Return how ``camera`` does."""
+        now_s, pictures = time.monotonic(), camera.pictures
+        fps = (pictures - self._pictures) / max(now_s - self._since_s, 1e-3)
+        self._pictures, self._since_s = pictures, now_s
+        lost = camera.dropped + camera.damaged
+        return CameraHealth(state=camera.status.state, fps=round(fps, 2), lost=lost, restarts=camera.restarts)
 
 
 def temperature_c() -> float | None:

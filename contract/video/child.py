@@ -29,6 +29,7 @@ END_LIMIT_S = 2.0  # for a killed child, which may wait for a driver
 _SECRET = re.compile(r"//[^/@\s]*@")  # a user and a password in an address
 _SOURCE = re.compile(r"^(file|rtsps?|https?):\S.*?: (?=\S)")
 _HARMLESS = re.compile(r"deprecated pixel format used")  # of every Motion JPEG; its range is set right
+_REFUSED = re.compile(r"(failed:|returned) 40[13]\b")  # RTSP, HTTP
 _WHERE = re.compile(r"^\[[^\]]* @ 0x[0-9a-f]+\] ")
 
 
@@ -38,10 +39,16 @@ class StalledError(PeerError):
 
 @dataclass
 class Complaints:
-    """What a child said on stderr: how many lines, and the first of them, of which the others mostly follow."""
+    """What a child said on stderr: how many lines, and the first of them, of which the others mostly follow.
+
+    ``refused``: a server wanted another user or password.
+    """
 
     count: int = 0
     first: str = ""
+    refused: bool = False
+    _taken: int = 0
+    _news: str = ""
 
     def add(self, text: str) -> None:
         """Count the lines of ``text``."""
@@ -49,6 +56,14 @@ class Complaints:
             if not _HARMLESS.search(line):
                 self.count += 1
                 self.first = self.first or _plain(line)[:200]
+                self._news = self._news or _plain(line)[:200]
+                self.refused = self.refused or bool(_REFUSED.search(line))
+
+    def take(self) -> tuple[int, str]:
+        """Return how many lines came since the last call, and the first of them."""
+        count, first = self.count - self._taken, self._news
+        self._taken, self._news = self.count, ""
+        return count, first
 
 
 def _plain(line: str) -> str:

@@ -52,8 +52,11 @@ def file_input(path: Path, *, interlaced: bool) -> VideoInput:
     return VideoInput(str(path), options, (DEINTERLACE,) * interlaced)
 
 
-def stream_input(url: str, user: str = "", password: str = "") -> VideoInput:
-    """Return the input of a camera's address (rtsp, rtsps, http, https), with late pictures thrown away."""
+def stream_input(url: str, user: str = "", password: str = "", ca: str = "") -> VideoInput:
+    """Return the input of a camera's address (rtsp, rtsps, http, https), with late pictures thrown away.
+
+    ``ca``: a file of certificates, one of which must vouch for an https camera's; "": any will do.
+    """
     scheme = urlsplit(url).scheme
     protocols, formats = f"pipe,{STREAM_PROTOCOLS[scheme]}", f"concat,{STREAM_FORMATS[scheme]}"
     allowed = ("-protocol_whitelist", protocols, "-format_whitelist", formats)
@@ -62,7 +65,14 @@ def stream_input(url: str, user: str = "", password: str = "") -> VideoInput:
     address = with_credentials(url, user, password).replace("'", "%27")
     # A list of one address: on a command line every user of the machine could read its password.
     words = f"ffconcat version 1.0\nfile '{address}'\noption {how}\noption fflags nobuffer\noption fpsprobesize 0\n"
+    if ca:
+        words += f"option tls_verify 1\noption ca_file {_quoted(ca)}\n"
     return VideoInput(without_credentials(url), options, (DEINTERLACE, MARK_SIZE), words.encode(), resizes=True)
+
+
+def _quoted(text: str) -> str:
+    """Return ``text`` as one word of an ffconcat line."""
+    return "'" + text.replace("'", "'\\''") + "'"
 
 
 def device_input(device: str, width: int, height: int, fps: float) -> VideoInput:

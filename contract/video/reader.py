@@ -27,6 +27,10 @@ class DecoderDiedError(PeerError):
     """The child ended by a signal: a crash, or somebody killed it."""
 
 
+class RefusedError(PeerError):
+    """The camera wants another user or password: trying again soon may lock the user out."""
+
+
 class SizeChangedError(PeerError):
     """The pictures have another size from here on; a new child gives them."""
 
@@ -104,7 +108,7 @@ class VideoReader:
             StalledError: none came within ``limit_s``.
             DecoderDiedError, SizeChangedError: a new child may go on.
             InputError: a file that cannot be read (on).
-            PeerError: a camera that refuses, or hung up.
+            RefusedError, PeerError: a camera that refuses, or hung up.
         """
         if not self.begin(limit_s):
             return None
@@ -163,6 +167,8 @@ class VideoReader:
         if code < 0:
             raise DecoderDiedError(f"{self.name}: the decoder ended by {_signal_name(code)}") from error
         if self.info is None:
+            if self.said.refused and not self._last:
+                raise RefusedError(f"{self.name}: it refuses the user or the password: {self._why(code)}") from error
             raise PeerError(f"{self.name}: {self._why(code)}") from error
         if code or error:
             at = f"not after picture {self._last.number}" if self._last else "not a video that can be read"

@@ -1,7 +1,10 @@
 """Cameras on loopback absent, killed, paused, frozen or of garbage: always back, and nothing is left over."""
 
+import logging
+import subprocess
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -24,22 +27,65 @@ def mjpeg() -> Iterator[CameraServer]:
         yield running
 
 
-def test_a_stream_gives_pictures_by_a_password_with_any_signs_that_nobody_sees(
-    server: CameraServer, caplog: pytest.LogCaptureFixture
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a file with a key and a certificate of 127.0.0.1 that nobody else vouches for."""
+    path = tmp_path_factory.mktemp("tls") / "it's a camera.pem"
+    asked = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -days 2 -subj /CN=127.0.0.1"
+    names = "subjectAltName=IP:127.0.0.1"
+    made = subprocess.run(
+        ["openssl", "req", "-x509", *asked.split(), "-addext", names, "-keyout", "-", "-out", "-"],
+        capture_output=True,
+        check=True,
+    )
+    path.write_bytes(made.stdout)
+    return path
+
+
+@pytest.mark.parametrize("scheme", ["Basic", "Digest"])
+@pytest.mark.parametrize("kind", ["http", "https", "rtsp", "rtsps"])
+def test_a_password_with_any_signs_opens_a_camera_and_is_seen_nowhere(
+    kind: str, scheme: str, certificate: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with Watched(server.url, SECRET) as watched:
-        frame = watched.live()
-        assert frame.image.shape == (SIZE[1], SIZE[0], 3)
-        commands = [read(f"/proc/{pid}/cmdline") for pid in children()]
-        assert any("ffmpeg" in command for command in commands)
-        assert not any("p%40ss" in command or SECRET[1] in command for command in commands if "concat" in command)
-    assert "p%40ss" not in caplog.text
+    caplog.set_level(logging.DEBUG)
+    pem = certificate if kind.endswith("s") else None
+    with CameraServer(kind, credentials=SECRET, scheme=scheme, certificate=pem) as server:
+        with Watched(server.url, SECRET) as watched:
+            frame = watched.live()
+            assert frame.image.shape == (SIZE[1], SIZE[0], 3)
+            decoders = children()
+            seen = [read(f"/proc/{pid}/{name}") for pid in decoders for name in ("cmdline", "environ")]
+            told = repr(watched.camera.status)
+        assert len(decoders) == 1
+        assert not any(secret in text for secret in (SECRET[1], "p%40ss") for text in (*seen, told, caplog.text))
 
 
-def test_a_wrong_password_is_said(mjpeg: CameraServer) -> None:
-    with CameraServer(credentials=SECRET) as locked, Watched(locked.url, ("cam", "other")) as watched:
-        watched.state(CameraState.LOST)
-        assert "401" in watched.camera.status.reason
+@pytest.mark.parametrize("scheme", ["Basic", "Digest"])
+@pytest.mark.parametrize("kind", ["http", "rtsp"])
+def test_a_wrong_password_is_refused_in_one_event_and_not_tried_again_at_once(
+    kind: str, scheme: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        CameraServer(kind, credentials=SECRET, scheme=scheme) as locked,
+        Watched(locked.url, ("cam", "hush")) as watched,
+    ):
+        watched.state(CameraState.REFUSED)
+        reason = watched.camera.status.reason
+        assert reason.startswith(f"{locked.url}: it refuses the user or the password: ")
+        assert "401" in reason
+        assert watched.camera.restarts == 0
+    refusals = [record.message for record in caplog.records if record.message.startswith("camera.refused")]
+    assert len(refusals) == 1
+    assert "hush" not in caplog.text
+
+
+def test_with_ca_a_camera_that_nobody_vouches_for_is_lost_and_gets_no_password(certificate: Path) -> None:
+    with CameraServer("https", credentials=SECRET, certificate=certificate) as server:
+        with Watched(server.url, SECRET, ca=str(certificate)) as watched:
+            watched.live()
+        with Watched(server.url, SECRET, ca="/etc/ssl/certs/ca-certificates.crt") as watched:
+            watched.state(CameraState.LOST)
+            assert "certificate" in watched.camera.status.reason
 
 
 def test_a_killed_camera_is_lost_and_comes_back(server: CameraServer) -> None:

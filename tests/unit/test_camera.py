@@ -3,22 +3,25 @@
 import itertools
 import logging
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from agent.camera import decoder_words
 from agent.camera.camera import Camera, open_camera
 from agent.camera.connections import Connections
 from agent.camera.frame import Frame
+from agent.camera.live_pictures import LivePictures
 from agent.camera.picture_check import PictureCheck, PictureState
 from agent.camera.settings import CameraSettings, SourceKind
 from agent.camera.state import CameraState, CameraStatus, StateTeller, read_status, write_status
 from contract.config import load_config
 from contract.errors import ConfigError, InputError, PeerError
 from contract.preprocess import Image
-from contract.video.child import StalledError
-from contract.video.reader import DecoderDiedError
+from contract.video.child import Complaints, StalledError
+from contract.video.reader import DecoderDiedError, Picture, RefusedError
 from tests.vision_scenes import ScriptedSource, number_of, numbered, write_video
 
 
@@ -182,6 +185,83 @@ def test_what_decoders_say_is_counted_and_told_once(caplog: pytest.LogCaptureFix
     assert told == ['camera.decoder source=rtsp://camera/1 lines=100 first="no frame!"']
 
 
+def test_complaints_of_a_connection_that_goes_on_are_one_counted_event_within_a_minute(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter(range(0, 100_000, 5))
+    monkeypatch.setattr(decoder_words.time, "monotonic", lambda: float(next(now)))
+    source = ScriptedSource(noise(3000))
+    connections = Connections(lambda: source, "rtsp://camera/1")
+    told_at: dict[int, str] = {}
+    with connections.open():
+        for second in range(0, 2 * 3600, 5):
+            source.said.add(f"[h264 @ 0x5581] error while decoding MB {second} {second + 7}\n" * 10)
+            if second == 600:
+                source.said.add("concealing 300 errors")
+            connections.read(source, 1.0)
+            told_at.setdefault(len(caplog.records), f"{second}")
+    told = [record.message for record in caplog.records]
+    assert told[0] == 'camera.decoder source=rtsp://camera/1 lines=70 first="error while decoding MB 0 7"'
+    assert told_at[1] == "30"
+    assert len(told) == 2, "the same words, with other numbers, are told of again after an hour"
+    assert "lines=7201" in told[1]
+
+
+def test_other_words_of_a_connection_that_goes_on_are_told_within_a_minute(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter(range(0, 100_000, 5))
+    monkeypatch.setattr(decoder_words.time, "monotonic", lambda: float(next(now)))
+    words = decoder_words.DecoderWords("rtsp://camera/1")
+    said = Complaints()
+    for second in range(0, 300, 5):
+        said.add("no frame!" if second < 120 else "missing picture")
+        words.hear(said)
+    assert [record.message.partition("first=")[2] for record in caplog.records] == [
+        '"no frame!"',
+        '"missing picture"',
+    ]
+
+
+def test_a_camera_that_refuses_the_password_is_tried_seldom_and_others_soon() -> None:
+    class Waits(Connections):
+        def __init__(self, error: PeerError) -> None:
+            super().__init__(self._fail, "rtsp://camera/1")
+            self.error, self.waits = error, list[float]()
+
+        def _fail(self) -> ScriptedSource:
+            raise self.error
+
+        def wait(self, seconds: float) -> None:
+            self.waits.append(seconds)
+            if len(self.waits) == 6:
+                self.end()
+
+    waits = {}
+    for error in (RefusedError("401"), PeerError("refused")):
+        connections = Waits(error)
+        teller = StateTeller("rtsp://camera/1", lambda status: None)
+        assert list(LivePictures(connections, teller, PictureCheck(8.0), give_up_s=10.0)) == []
+        waits[teller.status.state] = connections.waits
+    assert waits == {
+        CameraState.REFUSED: [5.0, 30.0, 120.0, 300.0, 300.0, 300.0],
+        CameraState.LOST: [0.5, 1.0, 2.0, 4.0, 4.0, 4.0],
+    }
+
+
+def test_pictures_lost_to_damage_are_counted_over_loops(video: Path) -> None:
+    class Holes(ScriptedSource):
+        def read(self, limit_s: float) -> Picture | None:
+            picture = super().read(limit_s)
+            return picture and replace(picture, number=2 * picture.number)
+
+    sources = [Holes(numbered(5)), Holes(numbered(5)), ScriptedSource([])]
+    with Camera(lambda: sources.pop(0), CameraSettings(str(video), pace=0, loop=True)) as camera:
+        frames = list(itertools.islice(camera, 10))
+        assert [frame.index for frame in frames] == [0, 2, 4, 6, 8] * 2
+        assert (camera.pictures, camera.damaged) == (10, 8)
+
+
 def test_a_device_numbers_index_as_sequence() -> None:
     with scripted(ScriptedSource(numbered(3)), ScriptedSource(numbered(3))) as camera:
         last = next(frame for frame in camera if frame.sequence >= 4)
@@ -301,6 +381,8 @@ def test_states_are_told_once_and_kept(tmp_path: Path, caplog: pytest.LogCapture
         'source="gst:"',
         'source="gst:rtspsrc location=\'rtsp://cam:hushhush@camera/1"',
         'source="csi:0"\nuser="cam"',
+        'source="rtsps://camera/1"\nca="/etc/camera.pem"',
+        'source="https://camera/1"\nca="camera.pem"',
     ],
 )
 def test_the_settings_are_strict_and_tell_no_password(tmp_path: Path, text: str) -> None:

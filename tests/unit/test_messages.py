@@ -17,6 +17,7 @@ from contract.messages import (
     ERROR_MOST,
     MOST_BYTES,
     MOST_STEPS,
+    CameraHealth,
     DeviceStatus,
     Message,
     Metrics,
@@ -77,6 +78,17 @@ GOLDEN: list[tuple[Message, str]] = [
         Metrics(fps=5, frame_ms=3.1, frames=250, crops=0, accelerator="failed", accelerator_faults=3),
         '{"v":1,"fps":5,"frame_ms":3.1,"frames":250,"crops":0,"version":null,"slot":null,"dropped":0,'
         '"accelerator":"failed","accelerator_faults":3}',
+    ),
+    (
+        Metrics(
+            fps=9.9,
+            frame_ms=3.1,
+            frames=250,
+            crops=0,
+            camera=CameraHealth(state="refused", fps=10.02, lost=3, restarts=12),
+        ),
+        '{"v":1,"fps":9.9,"frame_ms":3.1,"frames":250,"crops":0,"version":null,"slot":null,"dropped":0,'
+        '"camera":{"state":"refused","fps":10.02,"lost":3,"restarts":12}}',
     ),
     (Motion(True), '{"v":1,"motion":true}'),
     (

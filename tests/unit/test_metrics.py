@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from agent.camera.camera import Camera
+from agent.camera.settings import CameraSettings
 from agent.home import metrics
-from agent.home.metrics import StageTimes, temperature_c
+from agent.home.metrics import CameraRate, StageTimes, temperature_c
 from contract.messages import Metrics
+from tests.vision_scenes import ScriptedSource
 
 COUNTED = Metrics(fps=25.0, frame_ms=3.0, frames=100, crops=4)
 
@@ -37,6 +41,19 @@ def test_a_stage_that_did_nothing_is_left_out_of_the_payload() -> None:
     assert told.classify_ms is None
     assert b"classify_ms" not in told.encode()
     assert times.add(COUNTED, counters(100, 0)).motion_ms is None
+
+
+def test_the_camera_tells_its_state_rate_lost_pictures_and_restarts() -> None:
+    source = ScriptedSource([np.full((48, 64, 3), n, np.uint8) for n in range(12)], hang=True)
+    rate = CameraRate()
+    with Camera(lambda: source, CameraSettings("/dev/video0")) as camera:
+        frames = camera.frames_or_waits()
+        next(frame for frame in frames if frame and frame.sequence == 11)
+        health = rate.health(camera)
+        again = rate.health(camera)
+    assert (health.state, health.restarts) == ("live", 0)
+    assert health.lost == camera.dropped
+    assert health.fps > 0 == again.fps
 
 
 @pytest.mark.parametrize(("text", "celsius"), [("51234\n", 51.234), ("", None), ("x", None), (None, None)])

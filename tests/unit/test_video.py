@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import random
+import re
 import signal
 import struct
 import subprocess
@@ -18,6 +19,7 @@ from contract.video import child, inputs
 from contract.video.child import Child, Complaints, StalledError
 from contract.video.nut import NutError, NutReader
 from contract.video.reader import DecoderDiedError, Picture, VideoReader, open_video, pictures
+from contract.video.version import check_ffmpeg
 from tests.vision_scenes import number_of, numbered, write_video
 
 WIDTH, HEIGHT = 64, 48
@@ -281,3 +283,27 @@ def test_damaged_nut_is_an_error_and_nothing_else(nut: bytes) -> None:
             data[draw.randrange(min(len(data), 400))] = draw.randrange(256)
         with contextlib.suppress(NutError):
             read_all(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("version", "problem"),
+    [
+        ("4.4.2-0ubuntu0.22.04.1", "ffmpeg 4.4.2-0ubuntu0.22.04.1 is installed, and 5.1 or newer is needed"),
+        ("5.0", "5.1 or newer"),
+        ("5.1.9-0+deb12u1", ""),
+        ("n7.1", ""),
+        ("N-113007-g8d24a28d06", ""),
+    ],
+)
+def test_an_ffmpeg_that_is_too_old_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, problem: str
+) -> None:
+    program = tmp_path / "ffmpeg"
+    program.write_text(f"#!/bin/sh\necho 'ffmpeg version {version} Copyright (c) the FFmpeg developers'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    if problem:
+        with pytest.raises(InputError, match=re.escape(problem)):
+            check_ffmpeg()
+    else:
+        assert check_ffmpeg() == version
