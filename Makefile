@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed-$(shell cat $(INSTALLED_FROM) | cksum | cut -d" " -f
 # A worker for each core; a file's tests stay together, for they share fixtures, and the long files come first.
 SIDE_BY_SIDE := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test quick check format setup inputs clean benchmarks patches fuzz
+.PHONY: help demo test quick check format setup inputs clean benchmarks cameras patches fuzz
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ inputs: setup system-weights ## fetch the sample video and the weights once, int
 
 benchmarks: setup inputs ## measure what docs/vision.md states
 	$(BIN)/python benchmarks/vision.py
+
+cameras: setup inputs ## take the agent through cameras that fail, 500 reconnects and a looped video (about half an hour)
+	$(BIN)/python -m benchmarks.cameras
 
 patches: setup inputs ## train the pairs and measure docs/benchmarks/patches.md against every peer (about two hours)
 	@./prepare_machine.sh --peers $(VENV)
