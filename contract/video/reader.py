@@ -63,7 +63,7 @@ class VideoReader:
         self._nut = NutReader(self._exactly)
         self._until_s = 0.0
         self._begun = False
-        self._last: Picture | None = None
+        self._last: tuple[int, float] | None = None  # number and time of a picture; the picture is megabytes
         self._told = 0  # complaints that lost pictures came of
         self.lost = 0
 
@@ -117,11 +117,12 @@ class VideoReader:
             if head is None:
                 self._broken(None)
                 return None
-            self._last = self._picture(head)
+            picture = self._picture(head)
         except NutError as error:
             self._broken(error)
             return None
-        return self._last
+        self._last = (picture.number, picture.time_s)
+        return picture
 
     def kill(self) -> None:
         """End the child; a ``read`` under way returns None."""
@@ -151,13 +152,14 @@ class VideoReader:
         """Return the number of a picture: one more, and after damage what its time says of how many were lost."""
         if self._last is None:
             return 0
-        step_s = time_s - self._last.time_s
+        number, before_s = self._last
+        step_s = time_s - before_s
         if self.info is None or self.said.count == self._told or not 0 < step_s <= MOST_GAP_S:
-            return self._last.number + 1
+            return number + 1
         lost = max(0, round(step_s * self.info.fps) - 1)
         self._told = self.said.count if lost else self._told  # a gap without damage is a rate that varies
         self.lost += lost
-        return self._last.number + 1 + lost
+        return number + 1 + lost
 
     def _broken(self, error: NutError | None) -> bool:
         """Return False when the pictures have ended in order, or were ended by ``kill``; else raise why."""
@@ -171,7 +173,7 @@ class VideoReader:
                 raise RefusedError(f"{self.name}: it refuses the user or the password: {self._why(code)}") from error
             raise PeerError(f"{self.name}: {self._why(code)}") from error
         if code or error:
-            at = f"not after picture {self._last.number}" if self._last else "not a video that can be read"
+            at = f"not after picture {self._last[0]}" if self._last else "not a video that can be read"
             raise InputError(f"{self.name}: {at} ({self._why(code)})") from error
         return False
 

@@ -8,6 +8,7 @@ import re
 import signal
 import struct
 import subprocess
+import weakref
 from pathlib import Path
 
 import cv2
@@ -307,3 +308,14 @@ def test_an_ffmpeg_that_is_too_old_is_refused_in_one_line(
             check_ffmpeg()
     else:
         assert check_ffmpeg() == version
+
+
+def test_a_reader_that_was_read_keeps_no_picture(tmp_path: Path) -> None:
+    with open_video(encode(tmp_path / "video.avi")) as reader:
+        picture = reader.read(10.0)
+        assert picture is not None
+        pixels = weakref.ref(picture.pixels)
+        del picture
+        assert pixels() is None, (
+            "at once, not when garbage is collected: a camera that is begun anew often has no time"
+        )
