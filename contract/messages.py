@@ -166,8 +166,8 @@ class Metrics:
 
     ``temperature_c`` and the times of the stages are left out where nothing was measured. ``version`` and ``slot``
     are of the running release, None without one; ``dropped`` counts frames that came too fast. ``accelerator`` (its
-    state; ``failed``: the processor answers) and ``accelerator_faults``, since the start, are left out where none is. ``camera`` is
-    left out by older agents.
+    state; ``failed``: the processor answers) and ``accelerator_faults``, since the start, are left out where none is;
+    ``camera`` by older agents.
     """
 
     fps: float
