@@ -21,7 +21,7 @@ from cloud_tools.backbones.backbone import make_backbone
 from cloud_tools.backbones.networks import NETWORKS
 from cloud_tools.backbones.weight_sources import backbone_weights
 from cloud_tools.datasets.labels import load_labels
-from cloud_tools.detectors.detector import FILE, make_detector, parse_name
+from cloud_tools.detectors.detector import make_detector, parse_name
 from cloud_tools.detectors.weight_source import nanodet_files
 from cloud_tools.inputs import LABELS, sample_video
 from cloud_tools.tflite.quantisation import sample_calibration
@@ -79,13 +79,13 @@ def surest(box: Box, found: Sequence[Detection]) -> float:
     """Return the score of the surest of ``found`` that overlaps ``box`` by half; 0 where none does."""
     if not found:
         return 0.0
-    same = overlaps(corners(box), np.stack([corners(one.box) for one in found])) >= 0.5
+    same = overlaps(corners([box]), corners([one.box for one in found]))[0] >= 0.5
     return max((one.score for one, is_same in zip(found, same, strict=True) if is_same), default=0.0)
 
 
-def corners(box: Box) -> Any:
-    """Return left, top, right, bottom."""
-    return np.array([box[0], box[1], box[0] + box[2], box[1] + box[3]], np.float32)
+def corners(boxes: Sequence[Box]) -> Any:
+    """Return left, top, right, bottom of each."""
+    return np.array([(x, y, x + width, y + height) for x, y, width, height in boxes], np.float32)
 
 
 def counts(runner: DetectorRunner, clip: Path, begin: float) -> list[int]:
@@ -129,7 +129,7 @@ def main() -> None:
         if parsed is None:
             raise InputError(f"{name}: no such detector")
         made = make_detector(*parsed, files)
-        runners[name] = DetectorRunner(made.entry(selftest_inputs()), Runner(made.data, FILE, outputs=2))
+        runners[name] = made.runner()
         print(f"{name}: {len(made.data):,} bytes, {recall(runners[name], video)}", flush=True)
     for clip, people in CLIPS.items() if arguments.clips else ():
         if (arguments.clips / clip).is_file():

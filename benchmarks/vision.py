@@ -29,11 +29,8 @@ from agent.vision.tracking import Observation, Track, Tracks, TrackSettings, adv
 from benchmarks.vision_events import events
 from benchmarks.vision_run import Run, timed, watch
 from cloud_tools.datasets.labels import Labels, load_labels
-from cloud_tools.detectors.choice import choose_detector
+from cloud_tools.detectors.choice import DEFAULT, detector_maker
 from cloud_tools.inputs import LABELS, sample_video
-from cloud_tools.tflite.selftest_inputs import selftest_inputs
-from contract.bundle_runner import ModelRunner
-from contract.detection.runner import DetectorRunner
 from contract.messages import Sighting
 from contract.preprocess import Box, Image
 
@@ -273,12 +270,9 @@ def load(bundle: Path) -> LoadedModel:
     model = load_model(bundle)
     if model.detector is not None:
         return model
-    made = choose_detector(None, None, has_base=False)
-    assert made is not None
-    entry = made.entry(selftest_inputs())
-    return replace(
-        model, detector=DetectorRunner(entry, ModelRunner(entry.file, build_interpreter("", made.data), 2))
-    )
+    make = detector_maker(DEFAULT)
+    assert make is not None
+    return replace(model, detector=make())
 
 
 def report_motion(video: Path, labels: Labels) -> None:

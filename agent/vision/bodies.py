@@ -41,7 +41,7 @@ def colours_of(image: Image, box: Region) -> Colours:
     """
     parts = [_histogram(image, box, *part) for part in PARTS]
     together = np.sqrt(np.concatenate(parts) / len(parts))
-    return tuple(float(value) for value in together)
+    return tuple(together.tolist())
 
 
 def _histogram(image: Image, box: Region, top: float, bottom: float) -> np.ndarray:

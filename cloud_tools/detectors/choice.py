@@ -5,11 +5,14 @@ megabytes to send for nothing. Another detector may be chosen for a release with
 """
 
 import difflib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from cloud_tools.detectors.detector import SIZES, TOLERANCE, DetectorFile, make_detector, parse_name
 from cloud_tools.detectors.weight_source import nanodet_files
 from cloud_tools.setting_errors import Setting, SettingError
+from contract.detection.runner import DetectorRunner
 from contract.errors import describe_os_error
 
 DEFAULT, NONE = "nanodet-384", "none"
@@ -45,6 +48,21 @@ def choose_detector(choice: str | None, kept: DetectorFile | None, *, has_base: 
     if kept is not None and named == (kept.origin.get("name"), kept.origin.get("precision")):
         return kept
     return make_detector(*named, nanodet_files())
+
+
+def detector_maker(choice: str | None) -> Callable[[], DetectorRunner] | None:
+    """Return what makes the detector of a ``choice`` (the default unless given), None where none is wanted.
+
+    Making it may take a download. Raises as ``check_detector`` now, as ``choose_detector`` when it is made.
+    """
+    check_detector(choice)
+    return None if choice == NONE else partial(_made, choice)
+
+
+def _made(choice: str | None) -> DetectorRunner:
+    chosen = choose_detector(choice, None, has_base=False)
+    assert chosen is not None
+    return chosen.runner()
 
 
 def _from_file(path: Path) -> DetectorFile:

@@ -53,15 +53,23 @@ class DetectorFile:
     origin: dict[str, Any]
     described: Detector | None = None
 
+    def runner(self) -> DetectorRunner:
+        """Return it ready to find people.
+
+        Raises:
+            ReleaseError: it does not load, or is no such detector.
+        """
+        model = Runner(self.data, FILE, outputs=2)
+        return DetectorRunner(self.described or self._describe(model), model)
+
     def entry(self, pictures: NDArray[np.uint8]) -> Detector:
         """Return the manifest's entry, its self-test on ``pictures`` (n x height x width x 3, RGB).
 
         Raises:
             ReleaseError: it does not load, is no such detector, or does not run.
         """
-        model = Runner(self.data, FILE, outputs=2)
-        found = self.described or self._describe(model)
-        return replace(found, expected=tuple(DetectorRunner(found, model).summaries(pictures)))
+        runner = self.runner()
+        return replace(runner.detector, expected=tuple(runner.summaries(pictures)))
 
     def _describe(self, model: Runner) -> Detector:
         return Detector(

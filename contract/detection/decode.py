@@ -53,19 +53,26 @@ def decode(scores: Values, logits: Values, grid: Values, least: float) -> tuple[
 
 def suppress(corners: Values, most_overlap: float) -> list[int]:
     """Return which of ``corners``, the surest first, stay: those that overlap no surer one by ``most_overlap``."""
+    same = overlaps(corners, corners) >= most_overlap
     kept: list[int] = []
-    for number, box in enumerate(corners):
-        if not kept or overlaps(box, corners[kept]).max() < most_overlap:
+    for number in range(len(corners)):
+        if not same[number, kept].any():
             kept.append(number)
     return kept
 
 
-def overlaps(box: Values, others: Values) -> Values:
-    """Return how far ``box`` and each of ``others`` are the same: intersection over union of corners."""
-    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
-    shared = np.prod(np.clip(high - low, 0, None), axis=1)
-    together = np.prod(box[2:] - box[:2]) + np.prod(others[:, 2:] - others[:, :2], axis=1) - shared
+def overlaps(boxes: Values, others: Values) -> Values:
+    """Return how far each of ``boxes`` and of ``others`` are the same: n x m, intersection over union of corners."""
+    low = np.maximum(boxes[:, np.newaxis, :2], others[:, :2])
+    high = np.minimum(boxes[:, np.newaxis, 2:], others[:, 2:])
+    width, height = np.moveaxis(np.maximum(high - low, 0), -1, 0)
+    shared = width * height
+    together = _areas(boxes)[:, np.newaxis] + _areas(others) - shared
     return np.asarray(shared / np.maximum(together, 1e-6), np.float32)
+
+
+def _areas(corners: Values) -> Values:
+    return np.asarray((corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1]))
 
 
 def summarise(scores: Values, logits: Values, detector: Detector) -> tuple[float, ...]:

@@ -21,9 +21,7 @@ from cloud_tools.tflite.engine import tensorflow
 from cloud_tools.tflite.export import kept_outputs
 from cloud_tools.tflite.quantisation import frames_of
 from cloud_tools.tflite.selftest_inputs import selftest_inputs
-from cloud_tools.tflite.tflite_file import Runner
 from contract.detection.letterbox import letterbox
-from contract.detection.runner import DetectorRunner
 from contract.errors import InputError, ReleaseError
 from contract.manifest import NAME, load_bundle
 from contract.preprocess import Box
@@ -92,7 +90,7 @@ def test_the_rebuilt_graph_gives_the_numbers_of_the_original(files: NanodetFiles
 
 
 def test_the_file_finds_the_people_of_the_sample_video(detector: DetectorFile, sample_video: Path) -> None:
-    runner = runner_of(detector)
+    runner = detector.runner()
     labels = load_labels(LABELS)
     found = total = 0
     for number, frame in frames_of(sample_video, FRAMES):
@@ -148,10 +146,6 @@ def test_a_device_runs_the_detector_in_the_self_test(detector: DetectorFile, tmp
     (tmp_path / "bundle" / FILE).write_bytes(detector.data[: len(detector.data) // 2])
     with pytest.raises(ReleaseError, match="self-test"):
         run_selftest(tmp_path / "bundle")
-
-
-def runner_of(detector: DetectorFile) -> DetectorRunner:
-    return DetectorRunner(detector.entry(selftest_inputs()), Runner(detector.data, FILE, outputs=2))
 
 
 def overlap(first: Box, second: Box) -> float:
