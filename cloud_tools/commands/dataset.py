@@ -22,13 +22,29 @@ def dataset_group() -> None:
 @click.argument("out", type=A_PATH)
 @click.option("--people", default="", help="Household members to take, with commas between them; all unless given.")
 @click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Take every nth labelled frame.")
+@click.option(
+    "--detector",
+    help="Cut what this finds of them, as devices do: nanodet-384 unless given, or another of `train`'s; "
+    "none: cut the labelled boxes.",
+)
 @GAP_S
 @AS_JSON
-def from_video(video: Path, labels: Path, out: Path, people: str, every: int, gap_s: float, as_json: bool) -> None:
+def from_video(
+    video: Path,
+    labels: Path,
+    out: Path,
+    *,
+    people: str,
+    every: int,
+    detector: str | None,
+    gap_s: float,
+    as_json: bool,
+) -> None:
     """Cut the people that LABELS names out of VIDEO into the new folder OUT."""
     from cloud_tools.datasets.dataset import dataset_stats
     from cloud_tools.datasets.from_video import dataset_from_video
     from cloud_tools.datasets.labels import load_labels
+    from cloud_tools.detectors.choice import detector_maker
 
     chosen = [name.strip() for name in people.split(",") if name.strip()]
     with show_progress() as tell:
@@ -39,10 +55,13 @@ def from_video(video: Path, labels: Path, out: Path, people: str, every: int, ga
             people=chosen,
             every=every,
             gap_s=gap_s,
+            detector=detector_maker(detector),
             ticks=ticks_of(tell, "frames"),
         )
     if lost := dataset.source.get("lost_frames"):
         click.echo(f"{video}: damaged; {lost} frames of it could not be read and have no crops", err=True)
+    if missed := dataset.source.get("not_found"):
+        click.echo(f"the detector did not find {missed} of the labelled boxes; they have no crops", err=True)
     stats = dataset_stats(dataset)
     show(stats, as_json, stats_lines(stats))
 

@@ -1,26 +1,30 @@
 """Owns making a dataset from a video and its labels; refuses to guess who is on a picture.
 
-Crops are cut by ``contract.preprocess.crop``, the code that the device runs (10 % context, clipped to the frame).
+Crops are cut by ``contract.preprocess.crop``, the code that the device runs (10 % context, clipped to the frame):
+around the labelled boxes, or around what a detector finds there, which is what the device cuts.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
 
 from cloud_tools.datasets.dataset import NAME, Crop, Dataset, pixel_digest
+from cloud_tools.datasets.found_people import as_found
 from cloud_tools.datasets.labels import Labels
 from cloud_tools.datasets.person_ids import label_of
 from cloud_tools.datasets.splits import GAP, HOLE_FRAMES, RULE, TEST, split_by_time, split_visits
 from cloud_tools.progress import Ticks, no_ticks
+from contract.detection.runner import DetectorRunner
 from contract.errors import InputError
 from contract.files import atomic_folder, atomic_write, sha256_file
 from contract.manifest import UNKNOWN
 from contract.preprocess import Box, Image, crop
 from contract.video.reader import FILE_LIMIT_S, VideoReader, open_video
 
-Wanted = dict[int, list[tuple[Crop, Box]]]  # by frame
+Items = list[tuple[Crop, Box]]
+Wanted = dict[int, Items]  # by frame
 
 
 def dataset_from_video(
@@ -31,6 +35,7 @@ def dataset_from_video(
     people: Sequence[str] = (),
     every: int = 1,
     gap_s: float = 1.0,
+    detector: Callable[[], DetectorRunner] | None = None,
     ticks: Ticks = no_ticks,
 ) -> Dataset:
     """Cut the labelled people out of ``video`` into the new folder ``out``.
@@ -39,9 +44,12 @@ def dataset_from_video(
         people: household members to take, by label or name (empty: all); others are left out, they are no strangers.
         every: take every nth labelled frame of a visit.
         gap_s: least time between a test crop and a train crop of the same person, in seconds of the video.
+        detector: makes a detector, once nothing else is wrong. What it finds of the labelled people is cut; whom it
+            does not find in a frame has no crop of it.
 
     Raises:
         InputError: ``out`` exists, no such person, no video, or not the video of the labels. Nothing is left then.
+        ReleaseError: the detector does not run; and what ``detector`` raises. Nothing is left then.
         OSError: the disk refused. Nothing is left then.
     """
     people = [label_of(name, labels.names) for name in people]
@@ -59,7 +67,10 @@ def dataset_from_video(
             "split": RULE,
         }
         with atomic_folder(out) as building:
-            crops = [item for frame in _frames(reader, wanted, ticks) for item in _cut(*frame, building)]
+            frames = _frames(reader, wanted, ticks)
+            if detector is not None:
+                frames = _found(frames, detector(), source)
+            crops = [item for frame in frames for item in _cut(*frame, building)]
             if reader.lost:
                 source["lost_frames"] = reader.lost
             crops.sort(key=lambda item: (item.person, item.frame, item.file))
@@ -115,7 +126,7 @@ def _plan(labels: Labels, people: Sequence[str], every: int, gap_s: float, fps: 
     return wanted
 
 
-def _frames(reader: VideoReader, wanted: Wanted, ticks: Ticks) -> Iterator[tuple[Image, list[tuple[Crop, Box]]]]:
+def _frames(reader: VideoReader, wanted: Wanted, ticks: Ticks) -> Iterator[tuple[Image, Items]]:
     """Return the wanted frames with what is to be cut out of them; a frame lost to damage has no crops."""
     last, number = max(wanted, default=-1), -1
     while number < last:
@@ -128,7 +139,20 @@ def _frames(reader: VideoReader, wanted: Wanted, ticks: Ticks) -> Iterator[tuple
         ticks(min(number, last) + 1, last + 1)
 
 
-def _cut(image: Image, items: list[tuple[Crop, Box]], folder: Path) -> Iterator[Crop]:
+def _found(
+    frames: Iterator[tuple[Image, Items]], detector: DetectorRunner, source: dict[str, object]
+) -> Iterator[tuple[Image, Items]]:
+    """Return ``frames`` with the boxes that ``detector`` finds; ``source`` tells of it and, last, whom it missed."""
+    source["detector_sha256"] = detector.detector.sha256
+    missed = 0
+    for image, items in frames:
+        found = as_found(image, items, detector)
+        missed += len(items) - len(found)
+        yield image, found
+    source["not_found"] = missed
+
+
+def _cut(image: Image, items: Items, folder: Path) -> Iterator[Crop]:
     for item, box in items:
         cut = crop(image, box)
         path = folder / item.file

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cloud_tools.datasets.dataset import NAME, Dataset, dataset_stats, load_dataset
+from cloud_tools.datasets.found_people import match
 from cloud_tools.datasets.from_video import dataset_from_video
 from cloud_tools.datasets.labels import Labels, parse_labels
 from cloud_tools.datasets.splits import TEST, TRAIN
@@ -17,6 +18,8 @@ from contract.errors import InputError
 from contract.files import sha256_file
 from contract.manifest import UNKNOWN
 from contract.preprocess import crop
+from contract.video.reader import pictures
+from tests.detectors import FAR, REG_MAX, told_runner
 
 FRAMES, WIDTH, HEIGHT, FPS = 40, 64, 48, 10
 
@@ -62,6 +65,28 @@ def test_crops_are_cut_as_the_device_cuts_them(dataset: Dataset, video: Path, la
     capture.release()
     first = next(item for item in dataset.crops if item.person == "anna" and item.frame == 0)
     assert np.array_equal(dataset.image(first), crop(frame, labels.household["anna"][0], 0.1))
+
+
+def test_with_a_detector_what_it_finds_of_a_labelled_person_is_cut(
+    video: Path, labels: Labels, tmp_path: Path
+) -> None:
+    half, none = np.array([FAR, FAR] + [0.0] * (REG_MAX - 1)), np.array([FAR] + [0.0] * REG_MAX)
+    # The middle of its cell is (8, 8) and a stride 16, on a picture of two thirds of the frame: 12 x 24 pixels of it.
+    runner, _ = told_runner({0: (0.9, np.stack([half, half, none, half]).astype(np.float32))})
+    made = dataset_from_video(video, labels, tmp_path / "found", gap_s=0.5, detector=lambda: runner)
+    frame = next(pictures(video)).pixels
+    assert np.array_equal(made.image(made.crops[0]), crop(frame, (0, 0, 12, 24), 0.1))
+    assert {item.person for item in made.crops} == {"anna"}, "where the others stand it finds nobody"
+    assert made.source["detector_sha256"] == runner.detector.sha256
+    whole = dataset_from_video(video, labels, tmp_path / "drawn", gap_s=0.5)
+    assert made.source["not_found"] == len(whole.crops) - len(made.crops)
+
+
+def test_each_labelled_person_has_the_box_that_fits_best_and_nobody_anothers() -> None:
+    anna, bert, far = (0, 0, 10, 20), (4, 0, 10, 20), (200, 0, 10, 20)
+    assert match([anna, bert, far], [(5, 0, 10, 20), (1, 0, 10, 20)]) == {0: 1, 1: 0}
+    assert match([anna, bert], [(2, 0, 10, 20)]) == {0: 0}, "one box is one person"
+    assert match([anna], []) == match([], [anna]) == {}
 
 
 def test_a_dataset_on_disk_loads_as_it_was_made(dataset: Dataset) -> None:
