@@ -19,7 +19,6 @@ import numpy as np
 
 from agent.camera.camera import open_camera
 from agent.camera.settings import CameraSettings
-from agent.runtimes.interpreters import build_interpreter
 from agent.vision.boxes import overlap
 from agent.vision.classifier import LoadedModel, load_model
 from agent.vision.finding import MOVING_TRACKS
