@@ -7,7 +7,8 @@ INSTALLED_FROM := setup.cfg pyproject.toml constraints.txt prepare_machine.sh
 STAMP := $(VENV)/.installed-$(shell cat $(INSTALLED_FROM) | cksum | cut -d" " -f1)
 
 # A worker for each core; a file's tests stay together, for they share fixtures, and the long files come first.
-SIDE_BY_SIDE := --numprocesses auto --dist loadfile --no-loadscope-reorder
+# A worker that dies ends the run: its file would not be taken up again, and the others would wait for ever.
+SIDE_BY_SIDE := --numprocesses auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .PHONY: help demo test quick check format setup inputs clean benchmarks cameras patches fuzz
 
