@@ -8,9 +8,12 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from contract.release import DEVICE_HEADER
+
 
 class SiteServer:
-    """Serves ``folder`` on loopback. ``requests`` counts by URL path; ``ranges`` lists the Range headers it saw.
+    """Serves ``folder`` on loopback. ``requests`` counts by URL path; ``ranges`` lists the Range headers it saw,
+    ``askers`` the first part of a path with the device that asked for it.
 
     ``break_after``: path -> bytes of body after which the connection is cut, once each; ``stall_after``: after which
     nothing more comes until ``stalled`` is set. ``bodies``: path -> bytes to send instead of the file. ``status``:
@@ -22,6 +25,7 @@ class SiteServer:
         self.folder = folder
         self.requests: Counter[str] = Counter()
         self.ranges: list[str] = []
+        self.askers: set[tuple[str, str | None]] = set()
         self.break_after: dict[str, int] = {}
         self.bodies: dict[str, bytes] = {}
         self.status: dict[str, int] = {}
@@ -78,6 +82,7 @@ class SiteServer:
         """Answer one GET."""
         path = request.path.lstrip("/")
         self.requests[path] += 1
+        self.askers.add((path.split("/")[0], request.headers.get(DEVICE_HEADER)))
         if self._server is None:
             request.close_connection = True  # a kept-alive connection does not outlive the site
             return

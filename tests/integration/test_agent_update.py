@@ -314,7 +314,8 @@ def test_a_rolled_out_share_leaves_the_others_alone(device: Device, site: Bundle
     assert device.update() is None
 
 
-def test_requests_say_which_device_asks(device: Device) -> None:
-    pool = device.downloads._pool
-    assert pool.headers["Kinwatch-Device"] == "porch"
-    assert device.installer.site._fetcher._pool.headers["Kinwatch-Device"] == "porch"
+def test_requests_say_which_device_asks(device: Device, site: BundleSite, server: SiteServer) -> None:
+    site.publish(2)
+    server.askers.clear()
+    assert device.update() is None
+    assert server.askers == {(part, "porch") for part in ("content", "metadata", "targets")}
