@@ -1,5 +1,6 @@
 """Owns an accelerator for tests: a real external delegate, compiled from ``delegate.c``, and what is made for it."""
 
+import contextlib
 import shutil
 import subprocess
 import time
@@ -87,10 +88,11 @@ def wait_until(condition: Callable[[], bool], what: str, limit_s: float = 20.0) 
 
 def children() -> set[int]:
     """Return the children of this process, zombies included."""
-    found = set()
-    for task in Path("/proc/self/task").iterdir():
-        found |= {int(pid) for pid in (task / "children").read_text().split()}
-    return found
+    while True:
+        # A thread that ends while we look leaves its children to another one, which may have been read already.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            lists = [(task / "children").read_text() for task in Path("/proc/self/task").iterdir()]
+            return {int(pid) for pid in " ".join(lists).split()}
 
 
 def descriptors() -> int:

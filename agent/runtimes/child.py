@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from agent.runtimes import frames
 from agent.runtimes.frames import Ends, FrameError, Head, Kind
 from contract.errors import KinwatchError, one_line
-from contract.video.child import limited
+from contract.video.child import kill_all, limited
 
 PIPE_BYTES = 1 << 20  # a picture in one write
 END_LIMIT_S = 2.0  # for a killed child, which may wait for a driver
@@ -197,9 +197,7 @@ class AcceleratorChild:
 
     def kill(self) -> None:
         """End the child and whatever it started, now."""
-        if self._process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+        kill_all(self._process)
 
     def close(self) -> None:
         """Kill the child, wait for its end and let go of its pipes."""

@@ -93,6 +93,13 @@ def environment() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "MALLOC_ARENA_MAX": "2", "AV_LOG_FORCE_NOCOLOR": "1"}
 
 
+def kill_all(process: "subprocess.Popen[bytes]") -> None:
+    """End a child that leads a session of its own, and whatever it started, now."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 class Child:
     """A running child; ``read_into`` is for one thread, ``kill`` for any.
 
@@ -186,9 +193,7 @@ class Child:
     def kill(self) -> None:
         """End the child and whatever it started, now."""
         self._killed = True
-        if self._process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+        kill_all(self._process)
 
     def close(self) -> None:
         """Kill the child, wait for its end and let go of its pipes."""

@@ -45,6 +45,7 @@ def check_selftest(path: Path, name: str) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             parts = archive.infolist()
+    # zipfile says NotImplementedError of an archive of a later version
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
         raise InputError(f"{name}: no npz file") from error
     if len(parts) > SELFTEST_MOST_PARTS or sum(part.file_size for part in parts) > SELFTEST_MOST_BYTES:
